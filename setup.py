@@ -1,0 +1,37 @@
+"""Builds the package from `settings.ini`, the one place where its name, version and requirements stand."""
+import shlex
+from configparser import ConfigParser
+from pathlib import Path
+from setuptools import setup, find_packages
+
+config = ConfigParser(delimiters=['='])
+config.read('settings.ini', encoding='utf-8')
+cfg = config['DEFAULT']
+
+pythons = ['3.10', '3.11', '3.12', '3.13', '3.14']
+statuses = ['1 - Planning', '2 - Pre-Alpha', '3 - Alpha', '4 - Beta', '5 - Production/Stable', '6 - Mature', '7 - Inactive']
+
+setup(
+    name=cfg['lib_name'],
+    version=cfg['version'],
+    description=cfg['description'],
+    long_description=Path('README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    keywords=cfg['keywords'],
+    author=cfg['author'],
+    author_email=cfg['author_email'],
+    url=cfg['git_url'],
+    license='Apache-2.0',
+    classifiers=[f"Development Status :: {statuses[int(cfg['status']) - 1]}",
+                 f"Intended Audience :: {cfg['audience']}",
+                 f"Natural Language :: {cfg['language']}",
+                 *(f'Programming Language :: Python :: {v}' for v in pythons)],
+    packages=find_packages(include=[cfg['lib_path'], f"{cfg['lib_path']}.*"]),
+    include_package_data=True,
+    python_requires=f">={cfg['min_python']}",
+    install_requires=shlex.split(cfg['requirements']),
+    extras_require={'dev': shlex.split(cfg['dev_requirements'])},
+    entry_points={'console_scripts': cfg['console_scripts'].split(),
+                  'nbdev': [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"]},
+    zip_safe=False,
+)
