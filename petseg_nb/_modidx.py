@@ -105,4 +105,6 @@ d = { 'settings': { 'branch': 'main',
                                'petseg_nb.toy.write_toy_pets': ('toy.html#write_toy_pets', 'petseg_nb/toy.py')},
             'petseg_nb.unet': { 'petseg_nb.unet.UNet': ('unet.html#unet', 'petseg_nb/unet.py'),
                                 'petseg_nb.unet.UNet.__init__': ('unet.html#unet.__init__', 'petseg_nb/unet.py'),
-                                'petseg_nb.unet.UNet.forward': ('unet.html#unet.forward', 'petseg_nb/unet.py')}}}
+                                'petseg_nb.unet.UNet.forward': ('unet.html#unet.forward', 'petseg_nb/unet.py'),
+                                'petseg_nb.unet.boxes': ('unet.html#boxes', 'petseg_nb/unet.py'),
+                                'petseg_nb.unet.draw_unet': ('unet.html#draw_unet', 'petseg_nb/unet.py')}}}
