@@ -1,0 +1,35 @@
+"""Settings for all tests, and the closing line that counts them."""
+import os
+from pathlib import Path
+import pytest
+
+os.environ.setdefault('OMP_NUM_THREADS', '1') # tests run side by side, one core each
+os.environ['NO_ALBUMENTATIONS_UPDATE'] = '1'
+
+ROOT = Path(__file__).parent.parent
+
+
+def pytest_addoption(parser):
+    parser.addoption('--flags', default='', help="notebook cells to run that are left out otherwise: 'slow', 'cuda' or both")
+
+
+def pytest_unconfigure(config):
+    "Print the counts on a line of their own, at the very end"
+    reporter = config.pluginmanager.get_plugin('terminalreporter')
+    if reporter is None or hasattr(config, 'workerinput'): return
+    counts = {name: len(reporter.getreports(name)) for name in ('passed', 'failed', 'error', 'skipped')}
+    if any(counts.values()):
+        print(f"\n{counts['passed']} passed, {counts['failed'] + counts['error']} failed, {counts['skipped']} skipped")
+
+
+@pytest.fixture(scope='session')
+def real_pets():
+    "The folder of real pictures that PETSEG_DATA names"
+    if 'PETSEG_DATA' not in os.environ: pytest.skip('needs real pictures: set PETSEG_DATA to the folder of Oxford-IIIT Pet')
+    return Path(os.environ['PETSEG_DATA'])
+
+
+@pytest.fixture(scope='session')
+def toy_pets(tmp_path_factory):
+    from petseg_nb.toy import make_toy_pets
+    return make_toy_pets(tmp_path_factory.mktemp('toys')/'toy_pets', n=40)
