@@ -162,12 +162,15 @@ def _trimap_defects(record):
     return defects
 
 # %% ../nbs/01_data.ipynb #56dc1cc9
-def _stray_files(root, records):
-    listed = {f for r in records for f in (r.image, r.trimap)}
+def _foreign_files(root):
     for folder, suffix in ((root/'images', '.jpg'), (root/'annotations'/'trimaps', '.png')):
         for path in sorted(folder.iterdir()):
             if path.name.startswith('._') or path.suffix != suffix: yield Defect('foreign file', path)
-            elif path not in listed and suffix == '.jpg': yield Defect('picture in no list', path)
+
+def _unlisted(root, records):
+    listed = {r.name for r in records}
+    for path in sorted((root/'images').glob('[!.]*.jpg')):
+        if path.stem not in listed: yield PetRecord(path.stem, 0, '', '', path, root/'annotations'/'trimaps'/f'{path.stem}.png')
 
 # %% ../nbs/01_data.ipynb #60daa0cd
 def check_pets(
@@ -176,8 +179,9 @@ def check_pets(
     "Every defect of the dataset at `path`, by opening each file once"
     root = find_pets(path)
     records = scan_pets(root)
-    defects = list(_stray_files(root, records))
-    for record in tqdm(records, 'checking', unit='picture', leave=False, disable=None):
+    unlisted = list(_unlisted(root, records))
+    defects = [*_foreign_files(root), *(Defect('picture in no list', r.image) for r in unlisted)]
+    for record in tqdm(records + unlisted, 'checking', unit='picture', leave=False, disable=None):
         defects += _picture_defects(record.image) + _trimap_defects(record)
     return defects
 

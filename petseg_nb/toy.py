@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFilter
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 # %% ../nbs/00_toy.ipynb #b73e9364
 def silhouette_to_trimap(
@@ -467,7 +467,7 @@ def write_toy_pets(
     "Writes pictures, trimaps and lists; every fourth picture tests"
     lines = list_lines(n)
     for folder in ('images', 'annotations/trimaps'): (root/folder).mkdir(parents=True)
-    for line in tqdm(lines, desc='drawing toy pets', unit='pet'):
+    for line in tqdm(lines, 'drawing toy pets', unit='pet', disable=None):
         name = line.split()[0]
         picture, trimap = draw_toy_pet(name, seed)
         Image.fromarray(picture).save(root/f'images/{name}.jpg', quality=92)

@@ -1,0 +1,77 @@
+"""What a notebook can't test of the dataset: killed and concurrent cache writers, the official lists, real pictures."""
+import multiprocessing, os, shutil, signal, time
+from collections import Counter
+from pathlib import Path
+import numpy as np
+import pytest
+from petseg_nb import data
+from petseg_nb.data import check_pets, course_split, decode_once, read_list, read_pet, scan_pets
+
+spawn = multiprocessing.get_context('spawn')
+
+
+def slow_decode(root, folder, pause):
+    "Decode, but wait before each picture"
+    def slowly(record, size):
+        time.sleep(pause)
+        return read_pet(record, size)
+    data.read_pet = slowly
+    decode_once(scan_pets(root), 32, folder)
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, 'waited too long'
+        time.sleep(.02)
+
+
+def test_killed_writer_leaves_no_cache(toy_pets, tmp_path):
+    writer = spawn.Process(target=slow_decode, args=(toy_pets, tmp_path, .2))
+    writer.start()
+    wait_for(lambda: any(p.stat().st_size for p in tmp_path.glob('*.part')))
+    os.kill(writer.pid, signal.SIGKILL)
+    writer.join()
+    assert not list(tmp_path.glob('*.npy'))
+    records = scan_pets(toy_pets)
+    cache = decode_once(records, 32, tmp_path) # the lock died with its owner
+    np.testing.assert_array_equal(cache[-1], read_pet(records[-1], 32))
+    assert not list(tmp_path.glob('*.part'))
+
+
+def test_two_writers_at_once_agree(toy_pets, tmp_path):
+    writers = [spawn.Process(target=slow_decode, args=(toy_pets, tmp_path, .02)) for _ in range(2)]
+    for w in writers: w.start()
+    for w in writers: w.join(120)
+    assert [w.exitcode for w in writers] == [0, 0]
+    cache, = tmp_path.glob('*.npy')
+    records = scan_pets(toy_pets)
+    np.testing.assert_array_equal(np.load(cache), [read_pet(r, 32) for r in records])
+
+
+def test_full_disk_is_one_line_and_leaves_no_cache(toy_pets, tmp_path, monkeypatch):
+    def full(*args): raise OSError(28, 'No space left on device')
+    monkeypatch.setattr(data.os, 'replace', full)
+    with pytest.raises(OSError, match='No space left'): decode_once(scan_pets(toy_pets), 16, tmp_path)
+    assert not list(tmp_path.glob('*.npy'))
+
+
+def test_course_split_of_the_official_lists(real_pets, tmp_path):
+    lists = real_pets.parent/'official-lists'
+    if not lists.exists(): pytest.skip('needs the lists of the full dataset in official-lists/, beside the pictures')
+    shutil.copytree(lists, tmp_path/'annotations')
+    (tmp_path/'images').mkdir()
+    parts = course_split(scan_pets(tmp_path))
+    assert {name: len(part) for name, part in parts.items()} == dict(train=3312, valid=368, test=3669)
+    trainval = [row[0] for row in read_list(lists/'trainval.txt')]
+    assert [r.name for r in parts['valid']] == trainval[::10]
+    assert len({r.class_id for r in parts['valid']}) == 37
+    assert Counter(r.species for p in parts.values() for r in p) == Counter(cat=2371, dog=4978)
+
+
+def test_real_files_are_checked_and_read(real_pets):
+    found = {(d.kind, d.path.stem) for d in check_pets(real_pets)}
+    assert {('GIF named .jpg', 'Abyssinian_34'), ('no pet pixel', 'Abyssinian_34'), ('picture in no list', 'Abyssinian_34'),
+            ('PNG named .jpg', 'Abyssinian_5'), ('transparent picture', 'Abyssinian_5'), ('foreign file', 'Abyssinian_100')} <= found
+    records = [r for r in scan_pets(real_pets) if r.name in ('Abyssinian_5', 'Bengal_10', 'american_bulldog_100')]
+    assert [read_pet(r, 64).shape for r in records] == [(64, 64, 4)] * 3
