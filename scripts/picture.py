@@ -5,7 +5,7 @@ import torch
 from petseg_nb.augment import normalize
 from petseg_nb.cli import read_config
 from petseg_nb.data import PetDataset, course_split, scan_pets
-from petseg_nb.training import MODELS, load_checkpoint
+from petseg_nb.training import load_checkpoint, new_model
 from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import draw_segmentation_masks, make_grid
 
@@ -13,7 +13,7 @@ run, root = Path(sys.argv[1]), Path(__file__).parent.parent
 config = read_config(run)
 records = course_split(scan_pets(config.data_path or 'data/toy_pets'))['test']
 images, masks = map(torch.stack, zip(*(PetDataset(records[::8], config.size, config.border)[i] for i in range(7))))
-model = MODELS[config.model](width=config.width).eval()
+model = new_model(config).eval()
 model.load_state_dict(load_checkpoint(run/'best.pt')['weights'])
 with torch.inference_mode(): pets = model(normalize(images)) > 0       # (B, 1, H, W)
 rows = [images, masks.repeat(1, 3, 1, 1) * 255, pets.repeat(1, 3, 1, 1).byte() * 255,
