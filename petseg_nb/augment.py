@@ -46,8 +46,8 @@ def _flip_cbam(size): return [A.HorizontalFlip(p=.5)]
 
 def _default(size):
     return [A.HorizontalFlip(p=.5),
-            A.Affine(scale=(.8, 1.2), keep_ratio=True, translate_percent=(-.1, .1), rotate=(-20, 20), p=.7, **_REFLECT),
-            A.ColorJitter(brightness=(.7, 1.3), contrast=(.7, 1.3), saturation=(.7, 1.3), hue=(-.03, .03), p=.7)]
+            A.Affine(scale=(.9, 1.1), keep_ratio=True, translate_percent=(-.05, .05), rotate=(-10, 10), p=.4, **_REFLECT),
+            A.ColorJitter(brightness=(.8, 1.2), contrast=(.8, 1.2), saturation=(.8, 1.2), hue=(-.02, .02), p=.4)]
 
 PRESETS = dict(default=_default, none=lambda size: [], oneof_cosine=_oneof_cosine, crop_flip=_crop_flip,
                affine_blur=_affine_blur, jitter_clip=_jitter_clip, flip_cbam=_flip_cbam)

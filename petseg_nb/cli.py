@@ -16,8 +16,7 @@ from fastcore.docments import docments
 from .augment import Augment
 from .data import check_pets, defect_table, pet_dataloaders
 from .toy import make_toy_pets
-from .training import (CHOICES, LOSSES, MODELS, TrainConfig, fit, load_checkpoint, pick_device, plot_history,
-                                plot_predictions, validate)
+from .training import CHOICES, LOSSES, TrainConfig, fit, load_checkpoint, new_model, plot_history, plot_predictions, validate
 
 # %% ../nbs/17_cli.ipynb #9b35c051
 def _run(command, *args):
@@ -42,7 +41,10 @@ def _parse(argv):
     flags = vars(parser.parse_args(argv))
     resume = flags.pop('resume')
     if resume and flags: raise ValueError(f'--resume continues a run with its own settings: leave out --{" --".join(flags)}')
-    return (read_config(Path(resume)), Path(resume)) if resume else (TrainConfig(**flags), None)
+    if resume: return read_config(Path(resume)), Path(resume)
+    config = TrainConfig(**flags)
+    if 'width' in flags and config.model != 'unet': raise ValueError(f'--width is for --model unet: {config.model} has widths of its own')
+    return config, None
 
 # %% ../nbs/17_cli.ipynb #85998f3e
 def cache_dir() -> Path:
@@ -64,8 +66,7 @@ def _prepare(config):
     data_path = config.data_path or make_toy_pets(Path('data/toy_pets'))
     loaders = pet_dataloaders(data_path, config.size, config.batch_size, config.border, Augment(config.augment, config.size),
                               cache_dir(), config.workers, config.seed)
-    torch.manual_seed(config.seed)
-    model = MODELS[config.model](width=config.width).to(pick_device(config.device))
+    model = new_model(config)
     with torch.inference_mode(): model.eval()(torch.zeros(1, 3, config.size, config.size, device=next(model.parameters()).device))
     return model, loaders
 

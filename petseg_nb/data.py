@@ -322,7 +322,7 @@ def show_batch(
     images:torch.Tensor, # `(B, 3, H, W)` uint8
     masks:torch.Tensor, # `(B, 1, H, W)` uint8, drawn as an outline
     columns:int=6, # pictures a row
-):
+) -> plt.Figure:
     "A grid of pictures with their masks' outlines"
     rows = -(-len(images) // columns)
     fig, axs = plt.subplots(rows, columns, figsize=(1.3 * columns, 1.3 * rows), squeeze=False, layout='constrained')
