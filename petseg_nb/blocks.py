@@ -248,10 +248,11 @@ def watch(
     inputs:list, # the tensors that it will run on
     saved:SavedBytes, # active while the model runs
     leaves:bool, # note the innermost modules instead of the outermost
-) -> Trace: # empty; fills while the model runs
+) -> Trace: # the inputs; the layers follow while the model runs
     "Hooks on the modules of `model` that note a `Layer` for each tensor they return"
     names = {module:name for name, module in model.named_modules() if name and not (leaves and list(module.children()))}
-    trace, starts, made = Trace(), {}, [(x, 'input') for x in inputs]  # `made` keeps the tensors alive: ids stay unique
+    trace = Trace(Layer('input', '', tuple(x.shape), 0, 0, 0, []) for x in inputs)
+    starts, made = {}, [(x, 'input') for x in inputs]  # `made` keeps the tensors alive, so that their ids stay unique
     def enter(module, args): starts[module] = saved.total()
     def leave(module, args, out):
         if not isinstance(out, torch.Tensor): return
@@ -268,7 +269,7 @@ def trace_shapes(
     model:nn.Module, # any module; a copy of it runs
     *shapes:tuple, # the shape of each input, such as `(1, 3, 256, 256)`
     leaves:bool=False, # list the innermost modules instead of the outermost
-) -> Trace: # one `Layer` each, in the order they ran
+) -> Trace: # the inputs, then a `Layer` for each module in the order they ran
     "Each layer's output shape, parameters, multiply-adds, kept bytes and inputs, in training mode, without computing anything"
     model = copy.deepcopy(model).to('meta').train()
     inputs = [torch.empty(shape, device='meta') for shape in shapes]

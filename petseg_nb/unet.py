@@ -57,19 +57,19 @@ def draw_unet(
 ) -> plt.Axes: # with the drawing
     "Each map as a box to scale (a pixel is a unit high, four channels are a unit wide), and each skip as an arrow"
     ax = ax or plt.subplots(figsize=(10, 5), layout='constrained')[1]
-    tops, x, ends, before = {}, 0, {}, None  # `ends`: the right end of the box that a layer is in
+    heights = sorted({layer.shape[2] for layer in trace}, reverse=True)
+    tops = {height:-50*i - sum(heights[:i]) for i, height in enumerate(heights)}
+    x, ends, before, color = 0, {}, 0, '#56B4E9'  # `ends`: the right end of the box that a layer is in
     for names, (_, channels, height, width), reads in boxes(trace):
-        if height not in tops:
-            tops[height] = min((top - h for h, top in tops.items()), default=50) - 50
-            ax.text(x - 8, tops[height] - height / 2, f'{height}×{width}', ha='right', va='center', fontsize=8)
         wide, top = max(3, channels / 4), tops[height]
-        color = '#56B4E9' if before is None or height < before else '#E69F00'
+        if height > before > 0: color = '#E69F00'  # from here on up
+        if height != before and color == '#56B4E9': ax.text(x - 8, top - height / 2, f'{height}×{width}', ha='right', va='center', fontsize=8)
         ax.add_patch(plt.Rectangle((x, top - height), wide, height, facecolor=color, edgecolor='black', linewidth=.5))
         ax.text(x + wide / 2, top + 4, channels, ha='center', va='bottom', fontsize=8)
         for end in {ends[name] for name in reads if name in ends} - {x - 30}:  # all that it read but its neighbour
             ax.annotate('', (x, top - height / 2), (end, top - height / 2), arrowprops={'arrowstyle':'->', 'color':'gray'})
         ends.update({name:x + wide for name in names})
         x, before = x + wide + 30, height
-    ax.set(xlim=(-70, x), ylim=(min(top - h for h, top in tops.items()) - 10, 30), aspect='equal')
+    ax.set(xlim=(-70, x), ylim=(tops[heights[-1]] - heights[-1] - 10, 30), aspect='equal')
     ax.axis('off')
     return ax
