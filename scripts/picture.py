@@ -20,5 +20,5 @@ rows = [images, masks.repeat(1, 3, 1, 1) * 255, pets.repeat(1, 3, 1, 1).byte() *
         torch.stack([draw_segmentation_masks(i, p[0], .6, '#0072B2') for i, p in zip(images, pets)])]
 picture = make_grid(torch.cat(rows), nrow=len(images), padding=3, pad_value=255)
 (root/'images').mkdir(exist_ok=True)
-to_pil_image(picture).quantize(128).save(root/'images'/'pets.png', optimize=True)
+to_pil_image(picture).quantize(256).save(root/'images'/'pets.png', optimize=True)
 shutil.copy(root/'images'/'pets.png', root/'nbs'/'images'/'pets.png')
