@@ -24,8 +24,7 @@ class UNet(nn.Module):
         attention:str|None=None, # None, 'cbam' or 'gate', see `UpConv`
     ):
         super().__init__()
-        self.in_channels, self.min_size = in_channels, 2**depth
-        widths = [width * 2**level for level in range(depth)]  # 64, 128, 256, 512
+        self.in_channels, self.min_size, widths = in_channels, 2**depth, [width * 2**level for level in range(depth)]  # 64, 128, 256, 512
         self.stem = DoubleConv(in_channels, width, conv_bias)
         self.downs = nn.ModuleList(DownConv(c, 2*c, conv_bias) for c in widths)
         self.ups = nn.ModuleList(UpConv(2*c, c, c, conv_bias, up, attention) for c in widths[::-1])
