@@ -5,7 +5,7 @@
 
 Pictures: the trainval list; each third one validates, the others train, test pictures are not touched. Metric: Dice of each validation
 picture (border counted as pet, threshold 0.5, at the training size), mean over the pictures. One thread, bf16 autocast. The folder
-defaults to PETSEG_DATA, else ../shared/data."""
+defaults to PETSEG_DATA, else data/oxford-iiit-pet."""
 import argparse
 import os
 import statistics
@@ -57,7 +57,7 @@ def validate(model, images, masks):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--data', default=os.environ.get('PETSEG_DATA', '../shared/data'), help='folder of the dataset, or the one above')
+    parser.add_argument('--data', default=os.environ.get('PETSEG_DATA', 'data/oxford-iiit-pet'), help='folder of the dataset, or the one above')
     parser.add_argument('--size', type=int, default=96, help='side of the pictures in pixels')
     parser.add_argument('--epochs', type=int, default=10)
     parser.add_argument('--seeds', type=int, default=2, help='runs a variant')
