@@ -6,7 +6,7 @@
 __all__ = ['cache_dir', 'read_config', 'petseg_train', 'petseg_check_data']
 
 # %% ../nbs/17_cli.ipynb #e2000cea
-import argparse, json, os, sys
+import argparse, ctypes, json, os, sys
 from dataclasses import asdict, fields, replace
 from datetime import datetime
 from pathlib import Path
@@ -94,7 +94,16 @@ def _finish(model, loaders, history, config, run_dir):
     print(f"test dice {scores['dice']:.4f}")
 
 # %% ../nbs/17_cli.ipynb #c184f056
+def _keep_memory():
+    "Have glibc keep the large blocks that are given back to it; nothing on other systems"
+    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None) if sys.platform == 'linux' else None
+    if mallopt:
+        mallopt(-4, 0)          # M_MMAP_MAX: no block gets a mapping of its own, which would be unmapped when freed
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: the heap does not shrink
+
+# %% ../nbs/17_cli.ipynb #912197ff
 def _train(argv):
+    _keep_memory()
     config, run_dir = _parse(argv)
     model, loaders = _prepare(config)
     run_dir = run_dir or _new_run(config)

@@ -19,7 +19,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from filelock import FileLock
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from torchvision.datasets import OxfordIIITPet
 from tqdm import tqdm
@@ -129,6 +129,11 @@ def _error_stream():
         os.close(saved)
 
 # %% ../nbs/01_data.ipynb #1750566c
+def _reason(error):
+    "What a decoder complained of; some repeat the file's path, which stands elsewhere"
+    return 'not a picture' if isinstance(error, UnidentifiedImageError) else str(error)
+
+# %% ../nbs/01_data.ipynb #f10738c6
 _MODES = {'L': 'grey', 'LA': 'grey', '1': 'grey', 'RGBA': 'transparent', 'CMYK': 'CMYK'}
 
 def _picture_defects(path):
@@ -138,7 +143,7 @@ def _picture_defects(path):
             defects = [Defect(f'{image.format} named .jpg', path)] if image.format != 'JPEG' else []
             if image.mode in _MODES: defects.append(Defect(f'{_MODES[image.mode]} picture', path, f'mode {image.mode}'))
             image.load()
-    except Exception as e: return [Defect('unreadable picture', path, str(e))] # whatever a decoder raises
+    except Exception as e: return [Defect('unreadable picture', path, _reason(e))] # whatever a decoder raises
     if image.format != 'JPEG': return defects
     with _error_stream() as log:
         cv2.imread(str(path), cv2.IMREAD_REDUCED_GRAYSCALE_8)
@@ -151,7 +156,7 @@ def _picture_defects(path):
 def _trimap_defects(record):
     if not record.trimap.exists(): return [Defect('missing trimap', record.trimap)]
     try: trimap = np.array(Image.open(record.trimap))
-    except Exception as e: return [Defect('unreadable trimap', record.trimap, str(e))]
+    except Exception as e: return [Defect('unreadable trimap', record.trimap, _reason(e))]
     values, defects = set(np.unique(trimap).tolist()), []
     if not values <= {1, 2, 3}: defects.append(Defect('values outside 1 to 3', record.trimap, f'{sorted(values)[:8]}'))
     elif 1 not in values: defects.append(Defect('no pet pixel', record.trimap))
@@ -217,7 +222,7 @@ def _open(path, mode=None):
     try:
         with Image.open(path) as image: return image.convert(mode) if mode else image.copy()
     except Exception as e: # whatever a decoder raises
-        raise ValueError(f'{path} cannot be read ({type(e).__name__}: {e}): restore it, or take its name off the list') from None
+        raise ValueError(f'{path} cannot be read ({_reason(e)}): restore it, or take its name off the list') from None
 
 # %% ../nbs/01_data.ipynb #47f3ae05
 def read_pet(

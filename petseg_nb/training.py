@@ -65,6 +65,7 @@ LOSSES = dict(bce=bce_loss, dice=dice_loss, bce_dice=BCEDiceLoss(), focal=FocalL
 CHOICES = dict(model=list(MODELS), border=['pet', 'background', 'ignore'], augment=list(PRESETS), loss=list(LOSSES),
                device=['auto', 'cpu', 'cuda', 'mps'])
 
+# %% ../nbs/08_training.ipynb #6e3be5be
 @dataclass
 class TrainConfig:
     "Everything that a training run depends on; `ValueError` for a value that can't be used"
@@ -164,7 +165,7 @@ def fit(
     run_dir:Path, # receives `best.pt`, `last.pt` and `history.csv`; with a `last.pt` in it, the run continues
 ) -> list: # a dict an epoch: epoch, learning_rate, train_loss, valid_loss, valid_dice, valid_iou
     "Train for `config.epochs` epochs, keep the best by validation Dice; `ValueError` if the loss is not finite"
-    optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate)
+    optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, fused=True)
     scheduler = OneCycleLR(optimizer, config.learning_rate, total_steps=config.epochs * len(loaders['train']), pct_start=.1)
     history = _restore(run_dir/'last.pt', model, optimizer, scheduler)
     for epoch in range(len(history), config.epochs):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 COMMAND = Path(sys.executable).parent/'petseg_train'
-SMALL = ['--size', '32', '--width', '4', '--epochs', '6', '--batch_size', '4']
+SMALL = ['--size', '32', '--width', '4', '--epochs', '40', '--batch_size', '4']
 
 
 def start(toy_pets, out_dir, *flags):
@@ -34,7 +34,7 @@ def run_folder(out_dir):
 def test_killed_and_resumed_is_the_same_run(toy_pets, tmp_path):
     straight = finish(start(toy_pets, tmp_path/'a'))
     killed = start(toy_pets, tmp_path/'b')
-    for epoch, pause in ((2, 0), (3, .15), (4, .05)): # anywhere in an epoch, or while a checkpoint is written
+    for epoch, pause in ((2, 0), (12, .15), (22, .05)): # anywhere in an epoch, or while a checkpoint is written
         read_until(killed, f'epoch {epoch:3}')
         time.sleep(pause)
         killed.send_signal(signal.SIGKILL)
