@@ -1,5 +1,5 @@
 """Each chapter runs from top to bottom with nbdev_test, and each is fit to be committed."""
-import json, os, re, subprocess, sys
+import ast, json, os, re, subprocess, sys
 from pathlib import Path
 import pytest
 from conftest import ROOT
@@ -51,6 +51,10 @@ def test_chapter_is_fit_to_commit(path):
         text = source(cell)
         lines = [line for line in text.splitlines() if line.strip() and not line.startswith('#|')]
         if re.search(r'^#\|\s*exports?\b', text, re.M): assert len(lines) <= 25, f'code cell {i} exports {len(lines)} lines'
+        elif 'eval: false' not in text: # the site runs each cell that imports, but not the cells before it
+            tree = ast.parse(text)
+            imports = [n for n in ast.walk(tree) if isinstance(n, (ast.Import, ast.ImportFrom))]
+            assert not imports or len(imports) == len(tree.body), f'code cell {i}: an import cell holds only imports'
         if '#| label: fig-' in text: assert 'fig-cap' in text and 'fig-alt' in text, f'code cell {i}: a figure needs a caption and alt text'
         for output in cell['outputs']:
             stored, where = json.dumps(output), f'code cell {i}'
