@@ -85,4 +85,4 @@ def normalize(
         raise ValueError(f'normalize takes uint8 pixels (0 to 255), not {images.dtype}: was it called twice?')
     scale = 255 * images.new_tensor(std, dtype=torch.float32).view(3, 1, 1)
     shift = images.new_tensor(mean, dtype=torch.float32).view(3, 1, 1) * 255
-    return (images - shift) / scale                                # (B, 3, H, W)
+    return images.float().sub_(shift).div_(scale)                  # (B, 3, H, W), in place: no second copy

@@ -32,7 +32,7 @@ def _run(command, *args):
 # %% ../nbs/17_cli.ipynb #16d817b3
 def _parse(argv):
     "The configuration, and the folder of a run to resume, or None"
-    parser = argparse.ArgumentParser('petseg_train', description='Train a segmentation network. Without flags: on toy pets, in under a minute.',
+    parser = argparse.ArgumentParser('petseg_train', description='Train a segmentation network. Without flags: on toy pets, in about a minute.',
                                      epilog=f'Decoded pictures are kept in {cache_dir()}, which can be deleted at any time.')
     for field in fields(TrainConfig):
         note = f'{docments(TrainConfig)[field.name]} (default: {field.default!r})'.replace('%', '%%')

@@ -258,10 +258,10 @@ class PetDataset(Dataset):
     def set_epoch(self, epoch:int): self.epoch.fill_(epoch)
     def __len__(self): return len(self.records)
     def __getitem__(self, i):
-        pixels = read_pet(self.records[i], self.size) if self.cache is None else np.array(self.cache[i])
-        image, mask = pixels[..., :3], trimap_to_mask(pixels[..., 3], self.border)  # (H, W, 3), (H, W)
+        pixels = read_pet(self.records[i], self.size) if self.cache is None else self.cache[i]  # (H, W, 4)
+        image, mask = pixels[..., :3].copy(), trimap_to_mask(pixels[..., 3], self.border)       # (H, W, 3), (H, W)
         if self.transform: image, mask = self.transform(image, mask, (self.seed, int(self.epoch), i))
-        return torch.tensor(image).permute(2, 0, 1).contiguous(), torch.tensor(mask)[None]
+        return torch.from_numpy(image).permute(2, 0, 1).contiguous(), torch.from_numpy(mask)[None]
 
 # %% ../nbs/01_data.ipynb #b2ee0dcf
 def _cache_name(records, size):
