@@ -7,7 +7,6 @@ The peer is the way of the course reports: torchvision's OxfordIIITPet decodes e
 resizes, augments and normalises them. Ours reads the resized pixels from the cache, augments them with the same preset and
 normalises a batch at a time. One process, no workers. The folder defaults to PETSEG_DATA, else data/oxford-iiit-pet."""
 import argparse, os, tempfile, time
-from pathlib import Path
 import albumentations as A
 import numpy as np
 import torch

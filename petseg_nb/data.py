@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['find_pets', 'read_list', 'PetRecord', 'scan_pets', 'course_split', 'download_pets', 'Defect', 'check_pets',
-           'defect_table', 'trimap_to_mask', 'read_pet', 'PetDataset', 'decode_once', 'pet_dataloaders', 'set_epoch',
-           'show_batch']
+           'defect_table', 'trimap_to_mask', 'read_pet', 'PetDataset', 'replacing', 'decode_once', 'pet_dataloaders',
+           'set_epoch', 'show_batch']
 
 # %% ../nbs/01_data.ipynb #326aa378
 import hashlib, os, tempfile
@@ -273,6 +273,18 @@ def _cache_name(records, size):
     return f'pets-{size}px-{len(records)}-{identity.hexdigest()[:16]}.npy'
 
 # %% ../nbs/01_data.ipynb #6d41dade
+@contextmanager
+def replacing(
+    path:Path, # file to write or to replace
+):
+    "A path to write to instead of `path`: renamed to it at the end, removed if anything fails"
+    part = path.with_name(f'{path.name}.part')
+    try:
+        yield part
+        os.replace(part, path)
+    finally: part.unlink(missing_ok=True)
+
+# %% ../nbs/01_data.ipynb #94b564bd
 def decode_once(
     records:list, # of `PetRecord`
     size:int, # side in pixels
@@ -283,13 +295,11 @@ def decode_once(
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f'{path}.lock'):
         if not path.exists():
-            part = path.with_suffix('.part')
-            with open(part, 'wb') as f, ThreadPoolExecutor() as pool:
+            with replacing(path) as part, open(part, 'wb') as f, ThreadPoolExecutor() as pool:
                 header = dict(descr='|u1', fortran_order=False, shape=(len(records), size, size, 4))
                 np.lib.format.write_array_header_2_0(f, header)
                 pixels = pool.map(lambda r: read_pet(r, size), records)
                 for p in tqdm(pixels, 'decoding', len(records), leave=False, disable=None): f.write(p.tobytes())
-            os.replace(part, path)
     return np.load(path, mmap_mode='r')
 
 # %% ../nbs/01_data.ipynb #03613052

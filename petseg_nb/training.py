@@ -7,15 +7,15 @@ __all__ = ['LOSSES', 'CHOICES', 'train_epoch', 'validate', 'TrainConfig', 'pick_
            'load_checkpoint', 'fit', 'plot_history', 'plot_predictions']
 
 # %% ../nbs/08_training.ipynb #4b875c04
-import csv, json, os, pickle
-from dataclasses import asdict, dataclass, fields
+import csv, pickle
+from dataclasses import asdict, dataclass
 from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 from torch.optim.lr_scheduler import OneCycleLR
 from tqdm import tqdm
-from .augment import PRESETS, Augment, normalize
-from .data import pet_dataloaders, set_epoch
+from .augment import PRESETS, normalize
+from .data import replacing, set_epoch
 from .losses import BCEDiceLoss, FocalLoss, TverskyLoss, bce_loss, dice_loss
 from .metrics import SegmentationMeter
 from .resnet34_unet import MODELS, build_model
@@ -117,9 +117,7 @@ def save_checkpoint(
     path:Path, # where to; a file that is there is replaced in one step or stays as it was
 ):
     "Write `state` to `path`, all of it or nothing"
-    part = path.with_suffix('.part')
-    torch.save(state, part)
-    os.replace(part, path)
+    with replacing(path) as part: torch.save(state, part)
 
 def load_checkpoint(
     path:Path, # a file written by `save_checkpoint`
@@ -133,12 +131,10 @@ def load_checkpoint(
 
 # %% ../nbs/08_training.ipynb #2090d9e7
 def _write_history(history, path):
-    part = path.with_suffix('.part')
-    with open(part, 'w', newline='') as f:
+    with replacing(path) as part, open(part, 'w', newline='') as f:
         writer = csv.DictWriter(f, history[0])
         writer.writeheader()
         writer.writerows(history)
-    os.replace(part, path)
 
 def _save_epoch(run_dir, model, optimizer, scheduler, history, config):
     "Write `best.pt` if the last epoch is the best so far, then `last.pt`, then `history.csv`"

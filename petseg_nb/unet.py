@@ -7,7 +7,6 @@ __all__ = ['UNet', 'boxes', 'draw_unet']
 
 # %% ../nbs/04_unet.ipynb #ddaa356c
 import matplotlib.pyplot as plt
-import torch
 from torch import nn
 from .blocks import DoubleConv, DownConv, Trace, UpConv, check_input
 

@@ -1,5 +1,5 @@
 """The commands as a user runs them: in processes of their own, killed, stopped and continued."""
-import os, re, signal, subprocess, sys, time
+import os, signal, subprocess, sys, time
 from pathlib import Path
 import pytest
 import torch

@@ -1,7 +1,6 @@
 """What a notebook can't test of the dataset: killed and concurrent cache writers, the official lists, real pictures."""
 import multiprocessing, os, shutil, signal, time
 from collections import Counter
-from pathlib import Path
 import numpy as np
 import pytest
 from petseg_nb import data
