@@ -7,16 +7,20 @@ __all__ = ['cache_dir', 'read_config', 'petseg_train', 'petseg_check_data']
 
 # %% ../nbs/17_cli.ipynb #e2000cea
 import argparse, ctypes, json, os, sys
+from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 import matplotlib
 import torch
+import torch.distributed as dist
 from fastcore.docments import docments
 from .augment import Augment
-from .data import check_pets, defect_table, pet_dataloaders
+from .data import check_pets, defect_table, pet_dataloaders, process
 from .toy import make_toy_pets
-from .training import CHOICES, LOSSES, TrainConfig, fit, load_checkpoint, new_model, plot_history, plot_predictions, validate
+from .training import (CHOICES, LOSSES, Stopped, TrainConfig, fit, load_checkpoint, load_model, new_model, pick_precision, plot_history,
+                                plot_predictions, tensorboard_logger, validate, wandb_logger)
 
 # %% ../nbs/17_cli.ipynb #9b35c051
 def _run(command, *args):
@@ -24,71 +28,106 @@ def _run(command, *args):
     matplotlib.use('agg') # figures go into files
     try: command(*args)
     except (ValueError, OSError) as e: message, status = str(e), 2
+    except torch.OutOfMemoryError: message, status = 'the GPU has too little memory: lower --batch_size or --size, or raise --accumulate', 2
+    except Stopped as e: message, status = e.args
     except KeyboardInterrupt: message, status = 'stopped', 130
+    except RuntimeError as e:
+        if process()[1] == 1 or not ('peer' in str(e) or 'NCCL' in str(e)): raise
+        message, status = 'a process of this run was lost; torchrun names it below, and --max-restarts has it continue', 1
     else: return
-    print(f'{Path(sys.argv[0]).name}: {message}', file=sys.stderr)
+    if process()[0] == 0: print(f'{Path(sys.argv[0]).name}: {message}', file=sys.stderr)
     sys.exit(status)
 
 # %% ../nbs/17_cli.ipynb #16d817b3
-def _parse(argv):
-    "The configuration, and the folder of a run to resume, or None"
-    parser = argparse.ArgumentParser('petseg_train', description='Train a segmentation network. Without flags: on toy pets, in about a minute.',
-                                     epilog=f'Decoded pictures are kept in {cache_dir()}, which can be deleted at any time.')
-    for field in fields(TrainConfig):
-        note = f'{docments(TrainConfig)[field.name]} (default: {field.default!r})'.replace('%', '%%')
-        parser.add_argument(f'--{field.name}', type=field.type, default=argparse.SUPPRESS, choices=CHOICES.get(field.name), help=note)
-    parser.add_argument('--resume', metavar='RUN', help='continue the run in this folder, with its own settings')
-    flags = vars(parser.parse_args(argv))
-    resume = flags.pop('resume')
-    if resume and flags: raise ValueError(f'--resume continues a run with its own settings: leave out --{" --".join(flags)}')
-    if resume: return read_config(Path(resume)), Path(resume)
-    config = TrainConfig(**flags)
-    if 'width' in flags and config.model != 'unet': raise ValueError(f'--width is for --model unet: {config.model} has widths of its own')
-    return config, None
-
-# %% ../nbs/17_cli.ipynb #85998f3e
 def cache_dir() -> Path:
     "Where the commands keep decoded pictures: `petseg_nb` in `XDG_CACHE_HOME`, or in `~/.cache`"
     return Path(os.environ.get('XDG_CACHE_HOME', '~/.cache')).expanduser()/'petseg_nb'
 
 def read_config(
-    run_dir:Path, # folder of a run
-) -> TrainConfig: # what its `config.json` says
-    "The configuration of a run; `ValueError` if the folder has none that can be read"
-    path = run_dir/'config.json'
-    if not path.exists(): raise ValueError(f'{run_dir} is not the folder of a run: there is no config.json in it')
-    try: return TrainConfig(**json.loads(path.read_text(encoding='utf-8')))
-    except (TypeError, json.JSONDecodeError) as e: raise ValueError(f'{path} can not be used: {e}') from None
+    path:Path, # `config.json` of a run
+    **changes, # settings to take instead of those in the file
+) -> TrainConfig:
+    "The configuration in a file; `ValueError` if it can't be read"
+    if not path.is_file(): raise ValueError(f'{path} is not there: give the config.json of a run, or its folder to --resume')
+    try: return TrainConfig(**json.loads(path.read_text(encoding='utf-8')) | changes)
+    except (TypeError, ValueError) as e: raise ValueError(f'{path} can not be used: {e}') from None
+
+# %% ../nbs/17_cli.ipynb #85998f3e
+def _parser():
+    parser = argparse.ArgumentParser('petseg_train', description='Train a segmentation network. Without flags: on toy pets, in about a minute.',
+                                     epilog=f'Decoded pictures are kept in {cache_dir()}, which can be deleted at any time.')
+    for field in fields(TrainConfig):
+        note = f'{docments(TrainConfig)[field.name]} (default: {field.default!r})'.replace('%', '%%')
+        kind = dict(action='store_true') if field.type is bool else dict(type=field.type, choices=CHOICES.get(field.name))
+        parser.add_argument(f'--{field.name}', default=argparse.SUPPRESS, help=note, **kind)
+    parser.add_argument('--config', metavar='FILE', help='start with the settings of an earlier run, from its config.json')
+    parser.add_argument('--resume', metavar='RUN', help='continue the run in this folder, with its own settings')
+    return parser
+
+def _parse(argv):
+    "The configuration, and the folder of a run to resume, or None"
+    flags = vars(_parser().parse_args(argv))
+    resume, path = flags.pop('resume'), flags.pop('config')
+    if resume and (flags or path):
+        raise ValueError(f'--resume continues a run with its own settings: leave out --{" --".join([*flags, *["config"] * bool(path)])}')
+    if resume: return read_config(Path(resume)/'config.json'), Path(resume)
+    config = read_config(Path(path), **flags) if path else TrainConfig(**flags)
+    if 'width' in flags and config.model != 'unet': raise ValueError(f'--width is for --model unet: {config.model} has widths of its own')
+    return config, None
+
+# %% ../nbs/17_cli.ipynb #f8b135fc
+def _join():
+    "Join the other processes, if `torchrun` started this one"
+    if 'LOCAL_RANK' not in os.environ: return
+    if torch.cuda.is_available(): torch.cuda.set_device(int(os.environ['LOCAL_RANK']))
+    store, rank, processes = next(dist.rendezvous('env://'))
+    store = dist.PrefixStore(os.environ['TORCHELASTIC_RESTART_COUNT'], store) # it still has the addresses of processes that were lost
+    dist.init_process_group(store=store, rank=rank, world_size=processes)
+
+@contextmanager
+def _first_alone():
+    "Let the first process go through the block before the others"
+    if process()[0]: dist.barrier()
+    yield
+    if process()[0] == 0 and process()[1] > 1: dist.barrier()
 
 # %% ../nbs/17_cli.ipynb #57498f05
 def _prepare(config):
     "Model and loaders of a run"
-    data_path = config.data_path or make_toy_pets(Path('data/toy_pets'))
-    loaders = pet_dataloaders(data_path, config.size, config.batch_size, config.border, Augment(config.augment, config.size),
-                              cache_dir(), config.workers, config.seed)
+    for package in ('wandb', 'tensorboard'):
+        if getattr(config, package) and not find_spec(package): raise ValueError(f'--{package} needs a package that is missing: pip install {package}')
+    if config.batch_size < process()[1]: raise ValueError(f'--batch_size {config.batch_size} is too small for {process()[1]} processes')
     model = new_model(config)
     with torch.inference_mode(): model.eval()(torch.zeros(1, 3, config.size, config.size, device=next(model.parameters()).device))
+    with _first_alone():
+        data_path = config.data_path or make_toy_pets(Path('data/toy_pets'))
+        loaders = pet_dataloaders(data_path, config.size, config.batch_size, config.border, Augment(config.augment, config.size),
+                                  cache_dir(), config.workers, config.seed)
     return model, loaders
 
 # %% ../nbs/17_cli.ipynb #0ff3e54d
 def _new_run(config):
     "Make the folder of a new run, with its `config.json`"
-    run_dir = Path(config.out_dir).expanduser()/f'{datetime.now():%Y%m%d-%H%M%S}-{config.model}'
-    run_dir.mkdir(parents=True)
+    launch = os.environ.get('TORCHELASTIC_RUN_ID')
+    run_dir = Path(config.out_dir).expanduser()/f'{launch or format(datetime.now(), "%Y%m%d-%H%M%S")}-{config.model}'
     if config.data_path: config = replace(config, data_path=str(Path(config.data_path).expanduser().resolve()))
-    (run_dir/'config.json').write_text(json.dumps(asdict(config), indent=2) + '\n', encoding='utf-8')
+    with _first_alone():
+        if process()[0] or int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)): return run_dir
+        if run_dir.exists(): raise ValueError(f'{run_dir} is there already: wait a second, or give torchrun --standalone or another --rdzv_id')
+        run_dir.mkdir(parents=True)
+        (run_dir/'config.json').write_text(json.dumps(asdict(config), indent=2) + '\n', encoding='utf-8')
     return run_dir
 
 # %% ../nbs/17_cli.ipynb #ceaad460
-def _finish(model, loaders, history, config, run_dir):
+def _finish(loaders, history, config, run_dir):
     "Score the best model on the test pictures, and draw `curves.png` and `predictions.png`"
-    best = load_checkpoint(run_dir/'best.pt', next(model.parameters()).device)
-    model.load_state_dict(best['weights'])
-    test = loaders['test']
+    model, test = load_model(run_dir/'best.pt', config.device)[0], loaders['test']
     scores = validate(model, test, LOSSES[config.loss])
+    if process()[0]: return
     plot_history(history).savefig(run_dir/'curves.png', dpi=120)
     some = range(0, len(test.dataset), -(-len(test.dataset) // 6))
     plot_predictions(model, *map(torch.stack, zip(*(test.dataset[i] for i in some)))).savefig(run_dir/'predictions.png', dpi=120)
+    best = max(history, key=lambda row: row['valid_dice'])
     print(f"best epoch {best['epoch']} of {len(history)}; {len(test.dataset)} test pictures, border counted as {config.border}; "
           'Dice is the mean over pictures')
     print(f"test dice {scores['dice']:.4f}")
@@ -102,18 +141,27 @@ def _keep_memory():
         mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: the heap does not shrink
 
 # %% ../nbs/17_cli.ipynb #912197ff
+def _loggers(config, run_dir):
+    "The callbacks that the configuration asks for, in the first process"
+    loggers = []
+    if config.wandb and process()[0] == 0: loggers.append(wandb_logger(config, run_dir))
+    if config.tensorboard and process()[0] == 0: loggers.append(tensorboard_logger(run_dir))
+    return loggers
+
 def _train(argv):
     _keep_memory()
     config, run_dir = _parse(argv)
+    _join()
     model, loaders = _prepare(config)
-    run_dir = run_dir or _new_run(config)
-    print(f'{sum(p.numel() for p in model.parameters()):,} parameters, {len(loaders["train"].dataset)} training pictures '
-          f'of {config.size} x {config.size} pixels; run folder: {run_dir}')
-    try: history = fit(model, loaders, config, run_dir)
-    except KeyboardInterrupt:
-        print(f'continue with: petseg_train --resume {run_dir}', file=sys.stderr)
-        raise
-    _finish(model, loaders, history, config, run_dir)
+    run_dir, device = run_dir or _new_run(config), next(model.parameters()).device
+    kind = str(pick_precision(config.precision, device)).removeprefix('torch.')
+    if process()[0] == 0:
+        print(f'{sum(p.numel() for p in model.parameters()):,} parameters, {len(loaders["train"].dataset)} training pictures '
+              f'of {config.size} x {config.size} pixels, {kind} on {process()[1]} x {device.type}; run folder: {run_dir}')
+    try: history = fit(model, loaders, config, run_dir, _loggers(config, run_dir))
+    except Stopped as e: raise Stopped(f'{e.args[0]}; continue with: petseg_train --resume {run_dir}', e.args[1]) from None
+    _finish(loaders, history, config, run_dir)
+    if process()[1] > 1: dist.destroy_process_group()
 
 def petseg_train(argv:list=None): # the command line's words; None takes them from `sys.argv`
     "Train a network and score it on the test pictures"
@@ -128,3 +176,6 @@ def _check_data(argv):
 def petseg_check_data(argv:list=None): # the command line's words; None takes them from `sys.argv`
     "Print a table of the defects of a dataset"
     _run(_check_data, argv)
+
+# %% ../nbs/17_cli.ipynb #22db58c6
+if __name__ == '__main__' and __spec__: petseg_train()

@@ -350,9 +350,9 @@ class EpochBatches(Sampler):
             yield batch[rank::processes] or [batch[rank % len(batch)]] # fewer pictures than processes: some are taken twice
 
 # %% ../nbs/01_data.ipynb #7c01aa06
-def _ignore_interrupts(worker):
-    "Ctrl-C goes to worker processes too; the main process decides when they end"
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _leave_signals(worker):
+    "Ctrl-C and a scheduler's SIGTERM go to worker processes too; the main process decides when they end"
+    for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, signal.SIG_IGN)
 
 # %% ../nbs/01_data.ipynb #03613052
 def pet_dataloaders(
@@ -372,7 +372,7 @@ def pet_dataloaders(
         ds = PetDataset(records, size, border, transform if part == 'train' else None, cache_dir, seed)
         if part == 'train': order = dict(batch_sampler=EpochBatches(len(ds), batch_size, seed))
         else: order = dict(batch_size=batch_size, sampler=range(rank, len(ds), processes))
-        loaders[part] = DataLoader(ds, **order, num_workers=workers, persistent_workers=workers > 0, worker_init_fn=_ignore_interrupts,
+        loaders[part] = DataLoader(ds, **order, num_workers=workers, persistent_workers=workers > 0, worker_init_fn=_leave_signals,
                                    pin_memory=torch.cuda.is_available())
     return loaders
 
