@@ -10,7 +10,7 @@ __all__ = ['LOSSES', 'CHOICES', 'FORMAT', 'add_up', 'validate', 'plot_history', 
            'is_over', 'fit', 'report', 'stopped', 'wandb_logger', 'tensorboard_logger', 'plot_predictions']
 
 # %% ../nbs/08_training.ipynb #b8fd271a
-import copy, csv, pickle, signal, threading, warnings
+import copy, csv, pickle, signal, sys, threading, warnings
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import version
@@ -449,6 +449,7 @@ def report(run, bar, callbacks):
     "Tell of the last epoch: a line of text, and each callback"
     if process()[0]: return
     bar.write('epoch {epoch:3}  train loss {train_loss:.4f}  valid loss {valid_loss:.4f}  valid dice {valid_dice:.4f}'.format(**run.history[-1]))
+    sys.stdout.flush() # into a log file too
     for callback in callbacks: callback(run.average, run.history)
 
 def stopped(run, asked):
