@@ -209,7 +209,7 @@ def save_checkpoint(
         left = 'the one from before is still there' if path.exists() else 'nothing was left behind'
         raise OSError(f'{path} can not be written ({getattr(e, "strerror", None) or e}); {left}') from e
 
-# %% ../nbs/08_training.ipynb #21a2e2cd
+# %% ../nbs/08_training.ipynb #8cd9d135
 def load_checkpoint(
     path:Path, # a file written by `save_checkpoint`
     device='cpu', # where its tensors are put
@@ -342,7 +342,7 @@ def check_finite(
     raise ValueError(f'epoch {len(run.history) + 1}, step {step + 1}: the loss is {losses[finite.index(False)].item()}. Its pictures: {names}. '
                      f'Try a lower learning_rate than {run.config.learning_rate}, clip=1 or precision=fp32; what was saved before is untouched')
 
-# %% ../nbs/08_training.ipynb #c9d23330
+# %% ../nbs/08_training.ipynb #9d968e39
 def train_epoch(
     run:Run, # changed in place
     loader, # the training loader of `pet_dataloaders`, at `run.step`
