@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['PAGE', 'CASES', 'THRESHOLDS', 'VERDICTS', 'png', 'young_garbage', 'interactive', 'choose', 'panels', 'draw_tiles',
-           'pick_pets', 'tint', 'draw_pets', 'explore_pets', 'transforms_of', 'augment_by', 'draw_augmented',
+           'pick_pets', 'overlay', 'draw_pets', 'explore_pets', 'transforms_of', 'augment_by', 'draw_augmented',
            'explore_augmentation', 'error_map', 'sweep_thresholds', 'draw_threshold', 'explore_threshold', 'blob',
            'judge', 'draw_losses', 'explore_losses', 'layer_maps', 'layer_fields', 'as_tile', 'draw_place',
            'draw_field', 'draw_layer', 'explore_layers', 'agreement', 'draw_maps', 'explore_maps', 'draw_progress',
-           'TrainingMonitor', 'predict_pets', 'disagreement', 'draw_comparison', 'explore_checkpoints']
+           'TrainingMonitor', 'predict_pets', 'disagreement', 'draw_comparison', 'explore_checkpoints', 'open_small',
+           'draw_prediction', 'explore_prediction']
 
 # %% ../nbs/11_explore.ipynb #29e0db75
 import gc, html, io, time
@@ -20,11 +21,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import Image
 from .augment import PRESETS, Augment, normalize
 from .blocks import trace_shapes
-from .data import course_split, read_pet, scan_pets, trimap_to_mask
-from .inference import predict_probabilities
+from .data import course_split, open_picture, read_pet, scan_pets, to_rgb, trimap_to_mask
+from .inference import Segmenter, cutout, predict_probabilities, upright
 from .metrics import confusion, scores
 from .training import LOSSES, load_model
 from .unet import boxes, draw_unet
@@ -92,7 +93,7 @@ def panels(
     fig, axs = plt.subplots(1, len(pictures), figsize=(width, height))
     fig.subplots_adjust(0, below / height, share, (below + side) / height, .04)
     patches = [plt.matplotlib.patches.Patch(color=colour, label=name) for name, colour in legend.items()]
-    if legend: fig.legend(handles=patches, loc='lower left', ncols=len(legend), fontsize=8, frameon=False, borderpad=0)
+    if legend: fig.legend(handles=patches, loc='lower left', ncols=len(legend), fontsize=8, frameon=False, bbox_to_anchor=(0, 0))
     for ax, (title, picture) in zip(axs, pictures.items()):
         ax.imshow(picture, **kwargs)
         ax.set_title(title, fontsize=9)
@@ -128,7 +129,7 @@ def pick_pets(
     "The records of a breed in a part of the course's split"
     return [r for r in course_split(records)[split] if breed in ('all', r.breed)]
 
-def tint(
+def overlay(
     image:np.ndarray, # `(H, W, 3)` uint8
     mask:np.ndarray, # `(H, W)`: 1 pet, 0 background, 255 ignored
     opacity:float, # 0 to 1
@@ -153,7 +154,7 @@ def draw_pets(
     pets = [_read(record, 96) for record in shown]  # (96, 96, 4) each
     fig, ax = plt.subplots(figsize=(8, 3.3))
     fig.subplots_adjust(0, 0, 1, .92)
-    tiles = [tint(pet[..., :3], trimap_to_mask(pet[..., 3], border), opacity) for pet in pets]
+    tiles = [overlay(pet[..., :3], trimap_to_mask(pet[..., 3], border), opacity) for pet in pets]
     draw_tiles(ax, tiles, [record.name for record in shown], 2, PAGE // 2, 96)
     ax.set_title(f'{len(shown)} of {len(chosen)} pictures; border: {border}', fontsize=9)
     return fig
@@ -451,7 +452,7 @@ def draw_maps(
     shown = order[16 * (page - 1):16 * page].tolist()
     fig = plt.figure(figsize=(9, 2.6))
     picture, tiles = fig.add_axes((0, 0, .25, .88)), fig.add_axes((.26, 0, .74, .88))
-    picture.imshow(tint(image.permute(1, 2, 0).numpy(), mask[0].numpy(), .4))
+    picture.imshow(overlay(image.permute(1, 2, 0).numpy(), mask[0].numpy(), .4))
     picture.set_title('picture and mask', fontsize=9)
     picture.axis('off')
     draw_tiles(tiles, [as_tile(maps[i]) for i in shown], [f'{i}: {corr[i]:+.2f}' for i in shown], 2, 8, 64)
@@ -586,3 +587,32 @@ def explore_checkpoints(
         pet = _read(records[i], size)  # (size, size, 4)
         return draw_comparison(pet[..., :3], trimap_to_mask(pet[..., 3], border), first[i], second[i], tuple(paths))
     return interactive('checkpoints', draw, rank=widgets.IntSlider(1, 1, len(records), description='rank by disagreement'))
+
+# %% ../nbs/11_explore.ipynb #74bd8fb3
+def open_small(
+    source, # a picture's path, or the bytes of its file
+    side:int=400, # no side of the result is longer, in pixels
+) -> Image.Image: # RGB, upright
+    "A picture small enough to be drawn at once; `ValueError` for a file that is none"
+    def shrink(image):
+        small = to_rgb(upright(image)).copy() # the file is closed afterwards
+        small.thumbnail((side, side))
+        return small
+    return open_picture(source, shrink)
+
+def draw_prediction(
+    segmenter, # takes a picture, gives its mask `(H, W)` bool
+    picture:Image.Image, # RGB
+) -> plt.Figure:
+    "A picture, its predicted mask over it, and the pet cut out"
+    mask, pixels = segmenter(picture), np.asarray(picture)  # (H, W), (H, W, 3)
+    return panels({'picture': pixels, f'predicted: {mask.mean():.0%} pet': overlay(pixels, mask, .55), 'cut out': cutout(picture, mask)}, 8)[0]
+
+def explore_prediction(
+    path, # a checkpoint, `best.pt` or `last.pt` of a run
+    example, # a picture's path: what is shown before you choose one
+) -> widgets.VBox:
+    "Upload a picture and see what a checkpoint makes of it"
+    segmenter = Segmenter.from_checkpoint(path)
+    def draw(upload): return draw_prediction(segmenter, open_small(bytes(upload[0].content) if upload else example))
+    return interactive('prediction', draw, upload=widgets.FileUpload(accept='image/*', description='Choose a picture'))
