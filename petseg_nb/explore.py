@@ -12,7 +12,7 @@ __all__ = ['PAGE', 'CASES', 'THRESHOLDS', 'VERDICTS', 'png', 'young_garbage', 'i
            'explore_checkpoints', 'open_small', 'draw_prediction', 'explore_prediction']
 
 # %% ../nbs/11_explore.ipynb #29e0db75
-import gc, html, io, time
+import copy, gc, html, io, time
 from contextlib import contextmanager
 from functools import lru_cache
 import albumentations as A
@@ -80,7 +80,7 @@ def slide(
 ) -> widgets.ValueWidget:
     "A slider wide enough for its name"
     kind = widgets.IntSlider if isinstance(step, int) else widgets.FloatSlider
-    return kind(value=value, min=low, max=high, step=step, description=name, layout=dict(width='24em'))
+    return kind(value=value, min=low, max=high, step=step, description=name, layout=dict(width=f'{18 + len(name) / 2}em'))
 
 def choose(
     name:str, # what is chosen
@@ -304,13 +304,13 @@ def blob(
 def judge(
     logits:torch.Tensor, # `(1, 1, H, W)`
     mask:torch.Tensor, # `(1, 1, H, W)`
-) -> dict: # name in `LOSSES`: value, and gradient `(H, W)` over the logits
-    "Each loss of a prediction, and where it pushes"
+) -> dict: # name in `LOSSES`: value, and gradient `(H, W)` over the logits, times their number
+    "Each loss of a prediction, and how hard it pushes where: 1 is the most that BCE can"
     judged = {}
     for name, loss_fn in LOSSES.items():
         z = logits.clone().requires_grad_()
         loss = loss_fn(z, mask)
-        judged[name] = loss.item(), torch.autograd.grad(loss, z)[0][0, 0]
+        judged[name] = loss.item(), z.numel() * torch.autograd.grad(loss, z)[0][0, 0]
     return judged
 
 def draw_losses(
@@ -322,10 +322,9 @@ def draw_losses(
     "The prediction over the truth, then each loss with its gradient"
     logits = blob(mask.shape[-1], x, y, radius, certainty)
     judged = judge(logits, mask)
-    scaled = {f'{name} {loss:.3f}\nsteepest {slope.abs().max():.0e}': slope / slope.abs().max().clamp_min(1e-30)
-              for name, (loss, slope) in judged.items()}
+    pushes = {f'{name} {loss:.3f}\nhardest push {push.abs().max():.2g}': push for name, (loss, push) in judged.items()}
     grey = np.where(mask[0, 0, ..., None] == 1, .6, [1., 1, 1])  # (size, size, 3)
-    fig, axs = panels({'truth, and outline\nof the prediction': grey} | scaled, 10, cmap='RdBu_r', vmin=-1, vmax=1)
+    fig, axs = panels({'truth, and outline\nof the prediction': grey} | pushes, 10, cmap='RdBu_r', vmin=-1, vmax=1)
     for ax in axs: ax.contour(logits[0, 0], [0], colors='black', linewidths=1)
     return fig
 
@@ -360,7 +359,8 @@ def layer_fields(
     n:int=2, # random pictures to average over
 ) -> dict: # name of a layer: `(size, size)` mean absolute gradient of its centre pixel; 0 where it sees nothing
     "The receptive field of each layer, as `measure_field` finds that of the last"
-    x, fields = torch.randn(n, 3, size, size, requires_grad=True), {}
+    x = torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(0)).requires_grad_() # the same ones at each call
+    fields = {}
     for name, y in layer_maps(model, x).items():
         centre = y[:, :, y.shape[2] // 2, y.shape[3] // 2].sum()
         fields[name] = torch.autograd.grad(centre, x, retain_graph=True)[0].abs().mean((0, 1))
@@ -423,12 +423,13 @@ def draw_layer(
 def explore_layers(
     models:dict, # name: model that takes `(B, 3, H, W)`
     image:torch.Tensor, # `(3, H, H)` uint8; 192 pixels hold the field of a `UNet`
+    prepare=normalize, # makes `(B, 3, H, W)` float of uint8, as the models were trained
 ) -> widgets.VBox:
     "Choose a layer, and see its place, its receptive field and its maps"
     known = {}
     for name, model in models.items():
-        model = model.cpu().eval()
-        with torch.no_grad(): maps = layer_maps(model, normalize(image[None]))
+        model = copy.deepcopy(model).cpu().eval()
+        with torch.no_grad(): maps = layer_maps(model, prepare(image[None]))
         known[name] = trace_shapes(model, (1, *image.shape)), layer_fields(model, len(image[0])), maps
     choice, layer = choose('model', models), choose('layer', known[next(iter(models))][1])
     def list_layers(change): layer.options = list(known[choice.value][1])
@@ -471,12 +472,13 @@ def explore_maps(
     model:torch.nn.Module, # takes `(B, 3, H, W)`
     images:torch.Tensor, # `(N, 3, H, W)` uint8
     masks:torch.Tensor, # `(N, 1, H, W)`
+    prepare=normalize, # makes `(B, 3, H, W)` float of uint8, as the model was trained
 ) -> widgets.VBox:
     "Leaf through the channels of each layer, on each picture"
-    model = model.cpu().eval()
+    model = copy.deepcopy(model).cpu().eval()
     @lru_cache(50)
     @torch.no_grad()
-    def maps_of(i): return layer_maps(model, normalize(images[i:i + 1]))
+    def maps_of(i): return layer_maps(model, prepare(images[i:i + 1]))
     layer = widgets.Dropdown(options=list(maps_of(0)), description='layer')
     page = slide('page', 1, 1, 1)
     def count_pages(change=None): page.max = -(-maps_of(0)[layer.value].shape[1] // 16)
@@ -521,7 +523,7 @@ class TrainingMonitor:
         epochs:int, # of the run
     ):
         self.images, self.masks, self.epochs, self.pause_until = images, masks, epochs, 0.
-        self.picture = widgets.Image(value=png(plt.figure(figsize=(9, 2.3)))) # white, of the right size
+        self.picture = widgets.Image(value=png(plt.figure(figsize=(9, 2.3))), layout=dict(align_self='flex-start')) # white at first
         self.box = widgets.VBox([self.picture])
         self.picture.add_class('petseg-picture')
         self.box.add_class('petseg-monitor')
@@ -580,7 +582,8 @@ def draw_comparison(
     verdict = plt.matplotlib.colors.to_rgba_array(VERDICTS)[right[0] + 2 * right[1]]  # (H, W, 4)
     verdict[mask == 255] = 1
     legend = dict(zip(('none right', *(f'only {name} right' for name in names)), VERDICTS))
-    return panels(shown | {'who is right': verdict}, 9, 1, CASES | legend)[0]
+    differ = (right[0] != right[1]).mean()
+    return panels(shown | {f'they differ in {differ:.1%}': verdict}, 9, 1, CASES | legend)[0]
 
 def explore_checkpoints(
     paths:dict, # name: a checkpoint, `best.pt` or `last.pt` of a run; two of them
