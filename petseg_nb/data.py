@@ -247,7 +247,7 @@ def trimap_to_mask(
 # %% ../nbs/01_data.ipynb #97cb3297
 FORMATS = ('JPEG', 'PNG', 'GIF', 'WEBP', 'BMP', 'TIFF') # Pillow knows more: an EPS file would start Ghostscript
 Image.MAX_IMAGE_PIXELS = 20_000**2 // 2 # Pillow warns above this, and refuses above twice as many
-warnings.filterwarnings('ignore', category=Image.DecompressionBombWarning)
+warnings.filterwarnings('ignore', module='PIL') # of pictures that it can read all the same
 
 def open_picture(
     source, # a file's path, whatever its name ends in, or its bytes
