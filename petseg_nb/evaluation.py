@@ -237,10 +237,10 @@ def plot_calibration(
     fig, (top, bottom) = plt.subplots(2, 1, figsize=(4.5, 5), height_ratios=(3, 1), sharex=True, layout='constrained')
     top.plot([0, 1], [0, 1], '--', color='#999999', lw=1, label='calibrated')
     top.plot(said, true, 'o-', color='#0072B2', label=f'this model, ECE {calibration_error(pictures):.4f}')
-    top.set(ylabel='share of pet pixels', xlim=(0, 1), ylim=(0, 1), title=f'{int(pixels.sum()):,} pixels of {len(pictures)} pictures')
+    top.set(ylabel='share of pet pixels', xlim=(0, 1), ylim=(-.02, 1.02), title=f'{int(pixels.sum()):,} pixels of {len(pictures)} pictures')
     top.legend(frameon=False, loc='upper left')
     bottom.bar(torch.arange(10) / 10 + .05, pixels, .09, color='#0072B2')
-    bottom.set(xlabel='predicted probability', ylabel='pixels', yscale='log')
+    bottom.set(xlabel='predicted probability', ylabel='pixels', yscale='log', ylim=(1, None))
     bottom.tick_params(axis='y', which='minor', labelleft=False)
     return fig
 
