@@ -168,11 +168,11 @@ def _lab(argv):
         folder = Path.home()/'petseg_lab'/'chapters'
         for name in update_chapters(package/'nbs', folder):
             print(f'{folder/name}: kept as you changed it. For the new version rename or delete yours, and start again.')
-    print(f'Chapters: {folder}. Ctrl-C ends JupyterLab.', flush=True)
+    print(f'Chapters: {folder}. Begin with 00_toy.ipynb. Ctrl-C ends JupyterLab.', flush=True)
     os.environ['JUPYTER_PREFER_ENV_PATH'] = '1' # this Python's kernel comes before one in the home folder
     as_root = ['--allow-root'] if sys.platform != 'win32' and os.geteuid() == 0 else []
-    command = [sys.executable, '-m', 'jupyterlab', f'--ServerApp.root_dir={folder}', '--LabApp.default_url=/lab/tree/index.ipynb',
-               '--ServerApp.answer_yes=True', *as_root, *arguments]
+    command = [sys.executable, '-m', 'jupyterlab', f'--ServerApp.root_dir={folder}', '--ServerApp.answer_yes=True',
+               *as_root, *arguments]
     if sys.platform == 'win32': sys.exit(subprocess.call(command)) # Windows can't replace a process
     os.execv(sys.executable, command)
 

@@ -35,7 +35,7 @@ def test_lab_of_an_installed_package(installed, tmp_path):
     try:
         folder = tmp_path/'home/petseg_lab/chapters'
         assert {f['name'] for f in lab.ask('contents')['content']} == {p.name for p in folder.iterdir() if p.name != '.copied.json'}
-        assert f'Chapters: {folder}' in lab.log.read_text()
+        assert f'Chapters: {folder}.' in lab.log.read_text()
         lab.ask('kernels', 'POST', name='python3')
         assert [psutil.Process(p.pid).cmdline()[0] for p in lab.process.children()] == [sys.executable]
     finally: clean = lab.stop(signal.SIGINT)
