@@ -57,6 +57,51 @@ PAGE = """() => {
             && ![...cell.node.querySelectorAll('.jupyter-widgets')].some(e => e.offsetHeight)).map(cell => cell.model.sharedModel.getSource())
     }
 }"""
+DRAWS = """new MutationObserver(changes => { // counts how often a picture of an explorer is drawn
+    for (const {target} of changes) if (target.matches('.petseg-picture')) target.dataset.draws = +(target.dataset.draws ?? 0) + 1
+}).observe(document, {subtree: true, attributes: true, attributeFilter: ['src']})"""
+
+
+def control(box, label): return box.locator('.widget-inline-hbox', has_text=re.compile(f'^{label}'))
+def choose(box, label): control(box, label).locator('select').select_option(index=1)
+def press(box, label): box.get_by_role('button', name=label).click()
+
+def drag(box, label):
+    "Take the knob of a slider, and let it go 80 pixels to the left or right"
+    knob = control(box, label).locator('.noUi-handle')
+    knob.scroll_into_view_if_needed()
+    place, middle = knob.bounding_box(), control(box, label).locator('.noUi-base').bounding_box()
+    x, y = place['x'] + place['width'] / 2, place['y'] + place['height'] / 2
+    box.page.mouse.move(x, y)
+    box.page.mouse.down()
+    box.page.mouse.move(x + (80 if x < middle['x'] + middle['width'] / 2 else -80), y, steps=4)
+    box.page.mouse.up()
+
+def upload(box, label):
+    with box.page.expect_file_chooser() as chooser: press(box, label)
+    chooser.value.set_files(ROOT/'images/pets.png')
+
+def watch(box, label): "It moves by itself, while a model trains"
+
+EXPLORERS = dict(pets=(choose, 'breed'), augmentation=(choose, 'preset'), threshold=(drag, 'threshold'), losses=(drag, 'x of the disc'),
+                 layers=(press, 'resnet34_unet'), maps=(choose, 'layer'), checkpoints=(drag, 'rank'), prediction=(upload, 'Choose a picture'),
+                 monitor=(watch, ''))
+
+
+def explorers(page):
+    "Each explorer on the page: its name and its box"
+    for box in page.locator('[class*=petseg-]', has=page.locator('.petseg-picture')).all():
+        yield re.search(r'petseg-(\w+)', box.get_attribute('class'))[1], box
+
+
+def is_stuck(name, box):
+    "Whether using an explorer leaves its picture as it was"
+    action, label = EXPLORERS[name]
+    picture = box.locator('.petseg-picture')
+    before = '1' if action is watch else picture.get_attribute('data-draws') or '0'
+    action(box, label)
+    try: playwright.expect(picture).to_have_attribute('data-draws', re.compile(rf'^(?!{before}$)'), timeout=20_000)
+    except AssertionError: return True
 
 
 @pytest.fixture(scope='session')
@@ -88,6 +133,7 @@ def page(lab, chromium):
     "A new page, which notes requests to elsewhere; its kernels end with it"
     page = chromium.new_page(viewport={'width': 1250, 'height': 1000})
     page.outside = set()
+    page.add_init_script(DRAWS)
     page.on('request', lambda request: page.outside.add(request.url) if not request.url.startswith((lab.url, 'data:', 'blob:')) else None)
     yield page
     page.close()
@@ -111,9 +157,10 @@ def screenshots(page, name):
     folder = ROOT/'test-artifacts'/name.removesuffix('.ipynb')
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    height = page.evaluate(HEIGHT) + 150 # JupyterLab's bars stand above and below the notebook
-    page.set_viewport_size({'width': 1250, 'height': height})
-    page.wait_for_timeout(1000)
+    for _ in range(2): # in the first round the scroll bar goes, and what is as wide as the page grows
+        height = page.evaluate(HEIGHT) + 150 # JupyterLab's bars stand above and below the notebook
+        page.set_viewport_size({'width': 1250, 'height': height})
+        page.wait_for_timeout(500)
     for i, y in enumerate(range(0, height, 1600)):
         page.screenshot(path=folder/f'{i:02}.png', clip={'x': 0, 'y': y, 'width': 1250, 'height': min(1600, height - y)})
 
@@ -134,6 +181,7 @@ def faults(page):
              'formula': seen['formula_errors'],
              'dead widget': found(DEAD, seen['outputs']) + seen['missing_widgets'],
              'diagram': [f"{seen['mermaids']} of {diagrams} drawn"] if seen['mermaids'] != diagrams else [],
+             'stuck explorer': [name for name, box in explorers(page) if is_stuck(name, box)],
              'broken image': [image for image in seen['broken_images'] if image != BADGE],
              'request to elsewhere': sorted(page.outside - {BADGE})}
     return {kind: evidence for kind, evidence in kinds.items() if evidence}
@@ -144,15 +192,20 @@ def test_chapter_in_jupyterlab(page, lab, name):
     run_chapter(page, lab, name)
     screenshots(page, name)
     assert faults(page) == {}
+    if name == '11_explore.ipynb': assert {name for name, _ in explorers(page)} == set(EXPLORERS)
 
+
+STUCK = """from ipywidgets import Image, IntSlider, VBox
+VBox([IntSlider(description='rank'), Image(value=b'', _dom_classes=['petseg-picture'])], _dom_classes=['petseg-checkpoints'])"""
 
 def test_faults_are_seen(page, lab):
     cells = [new_markdown_cell('A $$ b, **c **, @fig-a, [d](e f), $\\undefined{x}$\n::: {.callout-note}\n<b>fine</b>'),
              new_markdown_cell('![](nowhere.png) ![](https://elsewhere.example/a.png)\n\n```mermaid\nflowchart nonsense -->\n```'),
              new_code_cell('#| slow\nleft out', outputs=[new_output('display_data', {'application/vnd.jupyter.widget-view+json': dict(model_id='gone')})]),
-             new_code_cell('print("IntSlider(children=(")'), new_code_cell('1/0'), new_code_cell('2')]
+             new_code_cell(STUCK), new_code_cell('print("IntSlider(children=(")'), new_code_cell('1/0'), new_code_cell('2')]
     kernel = dict(name='python3', language='python', display_name='python3') # without it JupyterLab asks for one
     nbformat.write(new_notebook(cells=cells, metadata=dict(kernelspec=kernel)), lab.folder/'faults.ipynb')
     run_chapter(page, lab, 'faults.ipynb')
     seen = faults(page)
-    assert set(seen) == {'error', 'not run', 'raw markup', 'formula', 'dead widget', 'diagram', 'broken image', 'request to elsewhere'}
+    assert set(seen) == {'error', 'not run', 'raw markup', 'formula', 'dead widget', 'diagram', 'stuck explorer', 'broken image',
+                         'request to elsewhere'}
