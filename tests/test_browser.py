@@ -28,12 +28,12 @@ READY = """() => {
     const kernel = window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel;
     return kernel?.status == 'idle' && kernel.connectionStatus == 'connected'
 }"""
-RUN = """async flagged => {
+RUN = """flagged => {
     const notebook = jupyterapp.shell.currentWidget.content, left_out = new RegExp(flagged, 'm')
     for (const cell of notebook.widgets)
         left_out.test(cell.model.sharedModel.getSource()) ? notebook.deselect(cell) : notebook.select(cell)
-    await jupyterapp.commands.execute('notebook:run-cell')
-    notebook.deselectAll()
+    window.finished = false
+    jupyterapp.commands.execute('notebook:run-cell').then(() => { notebook.deselectAll(); window.finished = true })
 }"""
 RENDERED = """() => [...document.querySelectorAll('.jp-OutputArea-output img, .jp-RenderedMarkdown img')].every(image => image.complete)
     && !document.querySelector('.jp-MarkdownCell .jp-MarkdownOutput:empty')"""
@@ -145,11 +145,9 @@ def run_chapter(page, lab, name):
     page.goto(f'{lab.url}/lab/tree/{name}?reset&token=test')
     page.wait_for_function(READY, timeout=120_000) # an earlier 'run' would be dropped without a word
     page.evaluate("() => jupyterapp.commands.execute('application:toggle-left-area')")
-    page.set_default_timeout(300_000)
     page.evaluate(RUN, LEFT_OUT)
-    page.wait_for_function(READY)
-    page.set_default_timeout(60_000)
-    page.wait_for_function(RENDERED)
+    page.wait_for_function(f'() => window.finished && ({READY})()', timeout=300_000)
+    page.wait_for_function(RENDERED, timeout=60_000)
 
 
 def screenshots(page, name):
