@@ -64,7 +64,7 @@ DRAWS = """new MutationObserver(changes => { // counts how often a picture of an
 
 def control(box, label): return box.locator('.widget-inline-hbox', has_text=re.compile(f'^{label}'))
 def choose(box, label): control(box, label).locator('select').select_option(index=1)
-def press(box, label): box.get_by_role('button', name=label).click()
+def press(box, label): control(box, label).locator('button:not(.mod-active)').last.click()
 
 def drag(box, label):
     "Take the knob of a slider, and let it go 80 pixels to the left or right"
@@ -78,13 +78,13 @@ def drag(box, label):
     box.page.mouse.up()
 
 def upload(box, label):
-    with box.page.expect_file_chooser() as chooser: press(box, label)
+    with box.page.expect_file_chooser() as chooser: box.get_by_role('button', name=label).click()
     chooser.value.set_files(ROOT/'images/pets.png')
 
 def watch(box, label): "It moves by itself, while a model trains"
 
 EXPLORERS = dict(pets=(choose, 'breed'), augmentation=(choose, 'preset'), threshold=(drag, 'threshold'), losses=(drag, 'x of the disc'),
-                 layers=(press, 'resnet34_unet'), maps=(choose, 'layer'), checkpoints=(drag, 'rank'), prediction=(upload, 'Choose a picture'),
+                 layers=(press, 'layer'), maps=(choose, 'layer'), checkpoints=(drag, 'rank'), prediction=(upload, 'Choose a picture'),
                  monitor=(watch, ''))
 
 
