@@ -9,7 +9,7 @@ __all__ = ['SYMMETRIES', 'LARGE', 'upright', 'as_image', 'enlarge', 'to_mask', '
            'in_order', 'predict_files']
 
 # %% ../nbs/10_inference.ipynb #c6f4b442
-import glob, io, math, os, sys
+import glob, math, os, sys
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -245,6 +245,7 @@ def probability_image(
     for rows, strip in enlarge(probability, full): grey[rows] = np.round(strip * 65535)
     return Image.fromarray(grey)
 
+# %% ../nbs/10_inference.ipynb #92eb6a1f
 def cutout(
     picture:Image.Image, # RGB
     mask:np.ndarray, # `(H, W)` bool
@@ -361,7 +362,7 @@ def _write(job, out_dir, threshold, extras):
     def path(ending): return out_dir/f'{job.name}_{ending}'
     with _room_for(job.full):
         mask = to_mask(job.probability, job.full, threshold)
-        if 'probabilities' in extras: _save(probability_image(job.probability, job.full), path('probabilities.png'), format='PNG')
+        if 'probabilities' in extras: _save(probability_image(job.probability, job.full), path('probabilities.png'), format='PNG', compress_level=1)
         if 'overlay' in extras or 'cutout' in extras: picture = open_picture(job.path, _load)
         if 'cutout' in extras: _save(cutout(picture, mask), path('cutout.png'), format='PNG', compress_level=1)
         if 'overlay' in extras: _save(tint(picture, mask), path('overlay.jpg'), format='JPEG', quality=90)
@@ -383,6 +384,7 @@ def in_order(
         if len(waiting) > ahead: yield waiting.popleft().result()
     while waiting: yield waiting.popleft().result()
 
+# %% ../nbs/10_inference.ipynb #0a5508f8
 def predict_files(
     segmenter:Segmenter,
     paths, # of pictures

@@ -62,7 +62,7 @@ DRAWS = """new MutationObserver(changes => { // counts how often a picture of an
 }).observe(document, {subtree: true, attributes: true, attributeFilter: ['src']})"""
 
 
-def control(box, label): return box.locator('.widget-inline-hbox', has_text=re.compile(f'^{label}'))
+def control(box, label): return box.locator('.widget-inline-hbox, .widget-toggle-buttons', has_text=re.compile(f'^{label}'))
 def choose(box, label): control(box, label).locator('select').select_option(index=1)
 def press(box, label): control(box, label).locator('button:not(.mod-active)').last.click()
 
