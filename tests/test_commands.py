@@ -1,5 +1,5 @@
 """The commands as a user runs them: in processes of their own, killed, stopped and continued."""
-import os, signal, subprocess, sys, time
+import csv, json, os, pickle, resource, signal, subprocess, sys, time
 from pathlib import Path
 import pytest
 import torch
@@ -8,10 +8,14 @@ COMMAND = Path(sys.executable).parent/'petseg_train'
 SMALL = ['--size', '32', '--width', '4', '--epochs', '40', '--batch_size', '4']
 
 
-def start(toy_pets, out_dir, *flags):
-    flags = flags or (*SMALL, '--data_path', toy_pets, '--out_dir', out_dir)
-    return subprocess.Popen([COMMAND, *map(str, flags)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            env=os.environ | {'XDG_CACHE_HOME': str(toy_pets.parent/'cache'), 'PYTHONUNBUFFERED': '1'})
+TWO = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2']
+
+
+def start(toy_pets, out_dir, *flags, small=True, command=(COMMAND,), **options):
+    "Start a command; with `out_dir`, on toy pets into that folder"
+    if out_dir: flags = (*SMALL * small, '--data_path', toy_pets, '--out_dir', out_dir, *flags)
+    env = os.environ | {'XDG_CACHE_HOME': str(toy_pets.parent/'cache'), 'PYTHONUNBUFFERED': '1', 'WANDB_MODE': 'offline', 'WANDB_SILENT': 'true'}
+    return subprocess.Popen([*map(str, command), *map(str, flags)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, **options)
 
 
 def finish(process):
@@ -31,38 +35,120 @@ def run_folder(out_dir):
     return folder
 
 
-def test_killed_and_resumed_is_the_same_run(toy_pets, tmp_path):
-    straight = finish(start(toy_pets, tmp_path/'a'))
-    killed = start(toy_pets, tmp_path/'b')
-    for epoch, pause in ((2, 0), (12, .15), (22, .05)): # anywhere in an epoch, or while a checkpoint is written
-        read_until(killed, f'epoch {epoch:3}')
-        time.sleep(pause)
-        killed.send_signal(signal.SIGKILL)
-        killed.communicate()
-        killed = start(toy_pets, None, '--resume', run_folder(tmp_path/'b'))
-    resumed = finish(killed)
-    assert resumed.splitlines()[-1] == straight.splitlines()[-1]
-    a, b = run_folder(tmp_path/'a'), run_folder(tmp_path/'b')
+def same_run(a, b):
+    "Two run folders hold the same history, and weights that are equal to the last bit"
     assert (a/'history.csv').read_text() == (b/'history.csv').read_text()
     for name in ('best.pt', 'last.pt'):
         first, second = (torch.load(run/name, weights_only=True)['weights'] for run in (a, b))
         assert first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
 
 
-def test_ctrl_c_says_how_to_continue(toy_pets, tmp_path):
-    process = start(toy_pets, tmp_path/'c')
+@pytest.mark.parametrize('precision', ['fp32', 'bf16'])
+def test_killed_and_resumed_is_the_same_run(toy_pets, tmp_path, precision):
+    flags = ['--precision', precision, '--ema', '.9', '--clip', '1']
+    straight = finish(start(toy_pets, tmp_path/'a', *flags))
+    process = start(toy_pets, tmp_path/'b', *flags)
+    for epoch, pause, number in ((2, 0, signal.SIGKILL), (12, .15, signal.SIGTERM), (22, .05, signal.SIGKILL)):
+        read_until(process, f'epoch {epoch:3}') # then anywhere in an epoch, or while a checkpoint is written
+        time.sleep(pause)
+        process.send_signal(number)
+        process.communicate()
+        process = start(toy_pets, None, '--resume', run_folder(tmp_path/'b'))
+    assert finish(process).splitlines()[-1] == straight.splitlines()[-1]
+    same_run(run_folder(tmp_path/'a'), run_folder(tmp_path/'b'))
+
+
+@pytest.mark.parametrize('number, status', [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_finishes_the_step_and_says_how_to_continue(toy_pets, tmp_path, number, status):
+    process = start(toy_pets, tmp_path/'c', '--workers', '1', start_new_session=True)
     read_until(process, 'epoch   2')
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, number) # as a terminal does: to the workers as well
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert f"petseg_train --resume {run_folder(tmp_path/'c')}" in err and 'Traceback' not in err
+    assert process.returncode == status
+    run = run_folder(tmp_path/'c')
+    line, = err.splitlines()
+    assert f'stopped by {signal.Signals(number).name}' in line and f'petseg_train --resume {run}' in line
+    state = torch.load(run/'last.pt', weights_only=True)
+    assert len(state['history']) >= 2 and not list(run.glob('*.part'))
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(toy_pets, tmp_path):
+    run = run_folder(tmp_path/'d') if finish(start(toy_pets, tmp_path/'d', '--epochs', '2')) else None
+    before = {name: (run/name).read_bytes() for name in ('best.pt', 'last.pt', 'history.csv')}
+    settings = json.loads((run/'config.json').read_text())
+    (run/'config.json').write_text(json.dumps(settings | dict(epochs=4, patience=0)))
+    limit = len(before['last.pt']) // 2
+    process = start(toy_pets, None, '--resume', run, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+    _, err = process.communicate(timeout=60)
+    line, = err.splitlines()
+    assert process.returncode == 2 and 'can not be written' in line and 'the one from before is still there' in line
+    assert {name: (run/name).read_bytes() for name in before} == before and not list(run.glob('*.part'))
+
+
+def test_a_loss_that_is_not_a_number_names_the_pictures(toy_pets, tmp_path):
+    process = start(toy_pets, tmp_path/'e', '--learning_rate', '1e30')
+    _, err = process.communicate(timeout=60)
+    line, = err.splitlines()
+    assert process.returncode == 2 and 'step' in line and 'toy_' in line and 'lower learning_rate' in line
+    assert not list(run_folder(tmp_path/'e').glob('*.pt'))
+
+
+class Malicious:
+    def __init__(self, path): self.path = path
+    def __reduce__(self): return (Path.touch, (self.path,))
+
+
+def test_a_crafted_checkpoint_runs_nothing(toy_pets, tmp_path):
+    finish(start(toy_pets, tmp_path/'f', '--epochs', '1'))
+    run = run_folder(tmp_path/'f')
+    for write in (lambda f: torch.save(dict(weights=Malicious(tmp_path/'ran'), config={}), f), lambda f: pickle.dump(Malicious(tmp_path/'ran'), f)):
+        with open(run/'last.pt', 'wb') as f: write(f)
+        process = start(toy_pets, None, '--resume', run)
+        _, err = process.communicate(timeout=60)
+        line, = err.splitlines()
+        assert process.returncode == 2 and 'last.pt can not be loaded' in line and not (tmp_path/'ran').exists()
+
+
+def test_everyone_is_told_of_each_epoch(toy_pets, tmp_path):
+    out = finish(start(toy_pets, tmp_path/'g', '--epochs', '3', '--wandb', '--tensorboard'))
+    run = run_folder(tmp_path/'g')
+    assert len(list(csv.DictReader(open(run/'history.csv')))) == 3
+    assert '\r' not in out and sum(line.startswith('epoch') for line in out.splitlines()) == 3 # plain lines, no bar
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    scalars = EventAccumulator(str(run/'tensorboard')).Reload().Scalars('valid_dice')
+    assert [event.step for event in scalars] == [1, 2, 3]
+    assert list((run/'wandb').glob('offline-run-*/*.wandb'))
+
+
+def test_two_processes_train_as_one(toy_pets, tmp_path):
+    flags = ['--epochs', '6', '--precision', 'fp32', '--batch_size', '8'] # 27 pictures: the last batch has 3
+    alone = finish(start(toy_pets, tmp_path/'one', *flags))
+    together = finish(start(toy_pets, tmp_path/'two', *flags, command=[*TWO, '-m', 'petseg_nb.cli']))
+    one, two = (list(csv.DictReader(open(run_folder(tmp_path/name)/'history.csv'))) for name in ('one', 'two'))
+    assert len(alone.splitlines()) == len(together.splitlines()) # only the first process speaks
+    for a, b in zip(one, two): # BatchNorm sees halves of the batches, so not the same, but close
+        assert float(a['train_loss']) == pytest.approx(float(b['train_loss']), rel=.1)
+    assert one[0]['learning_rate'] == two[0]['learning_rate']
+
+
+def test_two_processes_survive_the_loss_of_one(toy_pets, tmp_path):
+    process = start(toy_pets, tmp_path/'h', command=[*TWO, '--max-restarts', '2', '-m', 'petseg_nb.cli'])
+    read_until(process, 'epoch   3')
+    workers = subprocess.run(['pgrep', '-P', str(process.pid)], capture_output=True, text=True).stdout.split()
+    os.kill(int(workers[1]), signal.SIGKILL)
+    lines = finish(process).splitlines()
+    run = run_folder(tmp_path/'h')
+    assert lines[-1].startswith('test dice') and len(list(csv.DictReader(open(run/'history.csv')))) == 40
+    process = start(toy_pets, None, '--resume', run, command=[*TWO, '-m', 'petseg_nb.cli']) # and a finished run is scored again
+    assert finish(process).splitlines()[-1] == lines[-1]
 
 
 @pytest.mark.parametrize('flags, words', [
     (['--epochs', '0'], 'epochs=0: must be above 0'),
     (['--data_path', 'nowhere'], 'nowhere holds no pets'),
     (['--device', 'tpu'], "invalid choice: 'tpu'"),
-    (['--resume', 'nowhere'], 'nowhere is not the folder of a run')])
+    (['--out_dir', '/dev/null/runs', '--epochs', '1'], '/dev/null/runs'),
+    (['--resume', 'nowhere'], 'nowhere/config.json is not there')])
 def test_bad_input_is_one_line(toy_pets, flags, words):
     process = start(toy_pets, None, *flags)
     out, err = process.communicate(timeout=60)

@@ -1,0 +1,122 @@
+"""A training step as the course reports write it, as segmentation_models_pytorch's Unet makes it, and as `petseg_train` makes it.
+
+python bench/steps.py --size 256 --batch_size 2
+python bench/steps.py --data_path data/oxford-iiit-pet --size 256   # and an epoch against its steps
+
+Each variant runs in a process of its own, because the allocator's settings hold for a whole process; the variants take turns.
+"""
+import argparse, subprocess, sys, time
+from pathlib import Path
+import torch
+
+VARIANTS = {'reports': 'UNet, fp32, contiguous, Adam', 'ours': "UNet, petseg_train's step", 'smp': 'smp.Unet resnet34, fp32, contiguous, Adam',
+            'smp fast': 'smp.Unet resnet34, with our precision, memory format and optimiser', 'ours resnet34': "ResNet34UNet, petseg_train's step"}
+
+
+def wait(device):
+    if device.type == 'cuda': torch.cuda.synchronize()
+
+
+def seconds(step, device, repeats):
+    "The shortest of `repeats` calls, after two that are not counted"
+    times = []
+    for _ in range(repeats + 2):
+        start = time.perf_counter()
+        step()
+        wait(device)
+        times.append(time.perf_counter() - start)
+    return min(times[2:])
+
+
+def plain_step(model, images, masks):
+    "The step of the course reports"
+    from petseg_nb.augment import normalize
+    from petseg_nb.losses import BCEDiceLoss
+    optimizer, loss_fn = torch.optim.Adam(model.parameters(), 1e-4), BCEDiceLoss()
+
+    def step():
+        loss = loss_fn(model.train()(normalize(images)), masks)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return step
+
+
+def measure(variant, args):
+    "Seconds a picture of one variant"
+    import segmentation_models_pytorch as smp
+    from petseg_nb.cli import _keep_memory
+    from petseg_nb.training import Run, TrainConfig, pick_device, train_step
+    from petseg_nb.resnet34_unet import build_model
+    device = pick_device()
+    images = torch.randint(0, 256, (args.batch_size, 3, args.size, args.size), dtype=torch.uint8, device=device)
+    masks = torch.randint(0, 2, (args.batch_size, 1, args.size, args.size), dtype=torch.uint8, device=device)
+    if variant.startswith('smp'): model = smp.Unet('resnet34', encoder_weights=None)
+    else: model = build_model('resnet34_unet') if variant == 'ours resnet34' else build_model('unet', width=args.width)
+    if variant in ('reports', 'smp'): step = plain_step(model.to(device), images, masks)
+    else:
+        _keep_memory()
+        run = Run(model.to(device, memory_format=torch.channels_last), TrainConfig(), steps=1_000_000)
+        run.net.train()
+        step = lambda: train_step(run, images, masks)
+    return seconds(step, device, args.repeats) / args.batch_size
+
+
+def peak(dtype):
+    "FLOP a second of a large matrix product"
+    from petseg_nb.training import pick_device
+    device = pick_device()
+    n = 8192 if device.type == 'cuda' else 2048
+    a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
+    return 2 * n**3 / seconds(lambda: a @ b, device, 5)
+
+
+def flops(args):
+    "FLOP of a training step a picture of the UNet, by PyTorch's counter"
+    from torch.utils.flop_counter import FlopCounterMode
+    from petseg_nb.resnet34_unet import build_model
+    with FlopCounterMode(display=False) as counter:
+        build_model('unet', width=args.width)(torch.randn(1, 3, args.size, args.size)).sum().backward()
+    return counter.get_total_flops()
+
+
+def epoch_against_steps(args):
+    "Seconds of an epoch from the cache, with augmentation, and of as many steps on one batch that is there already"
+    from petseg_nb.augment import Augment
+    from petseg_nb.cli import _keep_memory, cache_dir
+    from petseg_nb.data import pet_dataloaders, set_epoch
+    from petseg_nb.training import Run, TrainConfig, new_model, train_epoch, train_step
+    _keep_memory()
+    loader = pet_dataloaders(args.data_path, args.size, args.batch_size, transform=Augment('default', args.size), cache_dir=cache_dir(), workers=args.workers)['train']
+    config = TrainConfig(width=args.width, size=args.size, batch_size=args.batch_size)
+    run = Run(new_model(config), config, steps=1_000_000)
+    images, masks = (x.to(run.device) for x in next(iter(loader)))
+    step = seconds(lambda: train_step(run, images, masks), run.device, args.repeats)
+    set_epoch(loader, 0)
+    start = time.perf_counter()
+    train_epoch(run, loader)
+    wait(run.device)
+    return time.perf_counter() - start, step * len(loader.dataset) / args.batch_size
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in dict(size=256, width=64, batch_size=2, repeats=5, rounds=2, workers=0).items(): parser.add_argument(f'--{name}', type=int, default=default)
+    parser.add_argument('--data_path')
+    parser.add_argument('--only', choices=[*VARIANTS, 'peak'], help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.only: return print(measure(args.only, args))
+    if args.data_path:
+        epoch, steps = epoch_against_steps(args)
+        return print(f'an epoch takes {epoch:.2f} s, its steps alone {steps:.2f} s: ratio {epoch / steps:.3f}')
+    best = dict.fromkeys(VARIANTS, float('inf'))
+    for _ in range(args.rounds):
+        for variant in VARIANTS:
+            done = subprocess.run([sys.executable, Path(__file__), *sys.argv[1:], '--only', variant], capture_output=True, text=True, check=True)
+            best[variant] = min(best[variant], float(done.stdout.split()[-1]))
+    for variant, time_ in best.items(): print(f"{time_:8.4f} s a picture, {best['reports'] / time_:5.2f} x the reports' step: {VARIANTS[variant]}")
+    reached = flops(args) / best['ours']
+    for dtype in (torch.float32, torch.bfloat16): print(f"our UNet's step runs at {reached / peak(dtype):.0%} of the measured {dtype} peak")
+
+
+if __name__ == '__main__': main()
