@@ -2,7 +2,9 @@
 import shlex
 from configparser import ConfigParser
 from pathlib import Path
+from shutil import copytree, ignore_patterns
 from setuptools import setup, find_packages
+from setuptools.command.build_py import build_py
 
 config = ConfigParser(delimiters=['='])
 config.read('settings.ini', encoding='utf-8')
@@ -10,6 +12,15 @@ cfg = config['DEFAULT']
 
 pythons = ['3.10', '3.11', '3.12', '3.13', '3.14']
 statuses = ['1 - Planning', '2 - Pre-Alpha', '3 - Alpha', '4 - Beta', '5 - Production/Stable', '6 - Mature', '7 - Inactive']
+
+
+class BuildWithChapters(build_py):
+    "The chapters travel inside the package, for `petseg_lab`; an editable install has them in `nbs/`"
+    def run(self):
+        super().run()
+        if not self.editable_mode:
+            copytree('nbs', Path(self.build_lib, cfg['lib_path'], 'nbs'), ignore=ignore_patterns('.*', '*.yml', 'data', 'runs'), dirs_exist_ok=True)
+
 
 setup(
     name=cfg['lib_name'],
@@ -28,6 +39,7 @@ setup(
                  *(f'Programming Language :: Python :: {v}' for v in pythons)],
     packages=find_packages(include=[cfg['lib_path'], f"{cfg['lib_path']}.*"]),
     include_package_data=True,
+    cmdclass={'build_py': BuildWithChapters},
     python_requires=f">={cfg['min_python']}",
     install_requires=shlex.split(cfg['requirements']),
     extras_require={'dev': shlex.split(cfg['dev_requirements'])},

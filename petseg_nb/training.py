@@ -12,7 +12,7 @@ __all__ = ['LOSSES', 'CHOICES', 'FORMAT', 'add_up', 'validate', 'plot_history', 
 # %% ../nbs/08_training.ipynb #b8fd271a
 import copy, csv, pickle, signal, sys, threading, warnings
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
 import matplotlib.pyplot as plt

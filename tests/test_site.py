@@ -13,7 +13,7 @@ refresh_quarto_yml(); _build_modidx(); nbdev_sidebar.__wrapped__(); proc_nbs(n_w
 
 def test_nbdev_processes_all_notebooks(tmp_path):
     tree = tmp_path/'tree'
-    shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns('.git', 'data', 'runs', '_proc', '_docs', '*.egg-info'))
+    shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns('.git', 'data', 'runs', 'test-artifacts', '_proc', '_docs', '*.egg-info'))
     subprocess.run(['git', 'init', '-q'], cwd=tree, check=True) # nbdev asks git for the repository's address
     run = subprocess.run([sys.executable, '-c', BUILD], cwd=tree, capture_output=True, text=True,
                          env=os.environ | {'PYTHONPATH': str(tree)})

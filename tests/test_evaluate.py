@@ -1,0 +1,119 @@
+"""`petseg_evaluate` as a user runs it: its files, its numbers, and what it refuses."""
+import csv, json, os, subprocess, sys
+from pathlib import Path
+from statistics import fmean
+import numpy as np
+import pytest
+import torch
+import torchmetrics.functional.classification as tmf
+from PIL import Image
+
+FILES = {'per_image.csv', 'summary.json', 'threshold.png', 'calibration.png', 'worst.png', 'best.png'}
+
+
+def run(command, toy_pets, *flags):
+    return subprocess.run([Path(sys.executable).parent/command, *map(str, flags)], capture_output=True, text=True, timeout=300,
+                          env=os.environ | {'XDG_CACHE_HOME': str(toy_pets.parent/'cache')})
+
+
+@pytest.fixture(scope='module')
+def checkpoint(toy_pets, tmp_path_factory):
+    runs = tmp_path_factory.mktemp('runs')
+    done = run('petseg_train', toy_pets, '--data_path', toy_pets, '--size', 32, '--width', 4, '--epochs', 8, '--out_dir', runs)
+    assert done.returncode == 0, done.stderr
+    return next(runs.glob('*/best.pt'))
+
+
+@pytest.fixture(scope='module', params=['valid', 'test'])
+def evaluation(request, checkpoint, toy_pets):
+    "The part that was scored, what the command printed, its table and its summary"
+    done = run('petseg_evaluate', toy_pets, checkpoint, '--split', request.param, '--threshold', .4)
+    assert done.returncode == 0 and done.stderr == '', done.stderr
+    folder = checkpoint.parent/request.param
+    assert {path.name for path in folder.iterdir()} == FILES
+    with open(folder/'per_image.csv', encoding='utf-8') as f: rows = list(csv.DictReader(f))
+    return request.param, done.stdout, rows, json.loads((folder/'summary.json').read_text(encoding='utf-8'))
+
+
+def test_summary_is_the_mean_of_the_table(evaluation):
+    part, out, rows, summary = evaluation
+    assert len(rows) == summary['all']['pictures'] == dict(valid=3, test=10)[part]
+    for name in ('dice', 'iou', 'precision', 'recall', 'boundary_f1', 'dice_original', 'iou_original'):
+        assert summary['all'][name] == pytest.approx(fmean(float(row[name]) for row in rows), abs=1e-12)
+        for group in ('species', 'breed'):
+            for key, scores in summary[group].items():
+                assert scores[name] == pytest.approx(fmean(float(row[name]) for row in rows if row[group] == key), abs=1e-12)
+    low, high = summary['all']['dice_interval']
+    assert low < summary['all']['dice'] < high
+    for name in ('dice', 'dice_original', 'iou', 'dice_pooled', 'boundary_f1', 'precision', 'recall'): assert f"{summary['all'][name]:.4f}" in out
+    assert 'at 32 x 32' in out and 'at original size' in out and 'threshold 0.4' in out and 'border counted as pet' in out
+
+
+@torch.inference_mode()
+def test_scores_agree_with_torchmetrics(evaluation, checkpoint, toy_pets):
+    from petseg_nb.augment import normalize
+    from petseg_nb.data import PetDataset, course_split, scan_pets
+    from petseg_nb.training import load_model
+    part, _, rows, summary = evaluation
+    model, _ = load_model(checkpoint, 'cpu')
+    dataset = PetDataset(course_split(scan_pets(toy_pets))[part], 32)
+    images, masks = map(torch.stack, zip(*(dataset[i] for i in range(len(dataset)))))
+    p = model(normalize(images)).sigmoid()
+    how = dict(threshold=.4, multidim_average='samplewise')
+    for name, f in dict(dice=tmf.binary_f1_score, precision=tmf.binary_precision, recall=tmf.binary_recall).items():
+        np.testing.assert_allclose([float(row[name]) for row in rows], f(p, masks, **how), atol=1e-6)
+    assert summary['all']['dice_pooled'] == pytest.approx(tmf.binary_f1_score(p, masks, .4).item(), abs=1e-6)
+    assert summary['all']['iou_pooled'] == pytest.approx(tmf.binary_jaccard_index(p, masks, .4).item(), abs=1e-6)
+    for row, record, small in zip(rows, dataset.records, p[:, 0].numpy()):
+        truth = torch.from_numpy(np.array(Image.open(record.trimap)) != 2)
+        full = torch.from_numpy(np.array(Image.fromarray(small).resize(truth.shape[::-1], Image.BILINEAR)))
+        assert (row['name'], row['breed']) == (record.name, record.breed)
+        assert float(row['dice_original']) == pytest.approx(tmf.binary_f1_score(full, truth, .4).item(), abs=2e-4)
+
+
+def test_the_sweep_never_sees_a_test_picture(checkpoint, toy_pets):
+    valid, test = (checkpoint.parent/part for part in ('valid', 'test'))
+    for part in ('valid', 'test'): assert run('petseg_evaluate', toy_pets, checkpoint, '--split', part, '--tta', 'flip').returncode == 0
+    assert (valid/'threshold.png').read_bytes() == (test/'threshold.png').read_bytes()
+    summaries = [json.loads((folder/'summary.json').read_text()) for folder in (valid, test)]
+    assert summaries[0]['best_threshold_on_valid'] == summaries[1]['best_threshold_on_valid']
+    assert [s['threshold'] for s in summaries] == [.5, .5] and [s['tta'] for s in summaries] == ['flip', 'flip']
+
+
+def test_choosing_on_test_pictures_is_refused(toy_pets):
+    from petseg_nb.data import PetDataset, course_split, scan_pets
+    from petseg_nb.evaluation import choose_threshold, evaluate, plot_threshold, sweep
+    pictures = {part: evaluate(lambda images: images[:, :1] / 255, PetDataset(records, 32))
+                for part, records in course_split(scan_pets(toy_pets)).items()}
+    assert 0 < choose_threshold(pictures['valid'])['threshold'] < 1
+    for choose in (sweep, choose_threshold, plot_threshold):
+        for chosen_on in (pictures['test'], pictures['valid'] + pictures['test'][:1]):
+            with pytest.raises(ValueError, match='choose a threshold on validation pictures'): choose(chosen_on)
+
+
+def test_ignored_border_has_no_boundary_score(checkpoint, toy_pets, tmp_path):
+    done = run('petseg_evaluate', toy_pets, checkpoint, '--border', 'ignore', '--out_dir', tmp_path/'a b')
+    assert done.returncode == 0 and 'needs the border' in done.stdout
+    with open(tmp_path/'a b'/'per_image.csv') as f: assert {row['boundary_f1'] for row in csv.DictReader(f)} == {''}
+    summary = json.loads((tmp_path/'a b'/'summary.json').read_text())
+    assert summary['all']['boundary_f1'] is None and summary['border'] == 'ignore'
+
+
+def test_real_pictures(checkpoint, toy_pets, real_pets, tmp_path):
+    done = run('petseg_evaluate', toy_pets, checkpoint, '--data_path', real_pets, '--out_dir', tmp_path/'real')
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path/'real').iterdir()} == FILES and 'by breed' in done.stdout
+
+
+@pytest.mark.parametrize('flags, words', [
+    (['nowhere.pt'], "No such file or directory: 'nowhere.pt'"),
+    (['CHECKPOINT', '--threshold', '50'], '--threshold 50.0: must be a probability between 0 and 1'),
+    (['CONFIG'], 'config.json can not be loaded'),
+    (['CHECKPOINT', '--out_dir', 'CONFIG'], 'config.json')])
+def test_bad_input_is_one_line(checkpoint, toy_pets, flags, words):
+    places = dict(CHECKPOINT=checkpoint, CONFIG=checkpoint.parent/'config.json')
+    before = set(checkpoint.parent.iterdir())
+    done = run('petseg_evaluate', toy_pets, *(places.get(flag, flag) for flag in flags))
+    assert done.returncode == 2 and words in done.stderr and 'Traceback' not in done.stderr
+    assert len([line for line in done.stderr.splitlines() if line.startswith('petseg_evaluate')]) == 1
+    assert set(checkpoint.parent.iterdir()) == before

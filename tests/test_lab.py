@@ -1,0 +1,42 @@
+"""`petseg_lab` from an installed package: the chapters travel with the wheel, and nothing stays behind."""
+import json, shutil, signal, subprocess, sys, zipfile
+import psutil, pytest
+from lab import Lab, copy_tree
+
+
+def build(kind, source, to):
+    "Build a 'sdist' or 'wheel' from the folder `source`, as pip does, and return its path"
+    code = 'import sys; from setuptools import build_meta; getattr(build_meta, f"build_{sys.argv[1]}")(sys.argv[2])'
+    run = subprocess.run([sys.executable, '-c', code, kind, to], cwd=source, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return next(to.glob('*.whl' if kind == 'wheel' else '*.tar.gz'))
+
+
+@pytest.fixture(scope='module')
+def installed(tmp_path_factory):
+    "A folder with what a wheel, built from the source distribution, holds"
+    folder = tmp_path_factory.mktemp('wheel')
+    source = build('sdist', copy_tree(folder/'tree'), folder)
+    shutil.unpack_archive(source, folder)
+    zipfile.ZipFile(build('wheel', folder/source.name.removesuffix('.tar.gz'), folder)).extractall(folder/'installed')
+    return folder/'installed'
+
+
+def test_wheel_brings_all_chapters(installed):
+    names = lambda folder: {p.relative_to(folder).as_posix() for p in folder.rglob('*') if p.is_file() and p.suffix != '.yml'}
+    assert names(installed/'petseg_nb/nbs') == names(installed.parent/'tree/nbs')
+
+
+def test_lab_of_an_installed_package(installed, tmp_path):
+    wrong = tmp_path/'home/.local/share/jupyter/kernels/python3' # as `ipykernel install --user` of another Python leaves it
+    wrong.mkdir(parents=True)
+    (wrong/'kernel.json').write_text(json.dumps(dict(argv=['/nowhere/python', '{connection_file}'], display_name='wrong', language='python')))
+    lab = Lab(installed, tmp_path/'home', JUPYTER_PREFER_ENV_PATH='0')
+    try:
+        folder = tmp_path/'home/petseg_lab/chapters'
+        assert {f['name'] for f in lab.ask('contents')['content']} == {p.name for p in folder.iterdir() if p.name != '.copied.json'}
+        assert f'Chapters: {folder}.' in lab.log.read_text()
+        lab.ask('kernels', 'POST', name='python3')
+        assert [psutil.Process(p.pid).cmdline()[0] for p in lab.process.children()] == [sys.executable]
+    finally: clean = lab.stop(signal.SIGINT)
+    assert clean and lab.process.wait() == 0, lab.log.read_text()
