@@ -9,7 +9,7 @@ __all__ = ['cache_dir', 'read_config', 'petseg_train', 'petseg_evaluate', 'petse
 # %% ../nbs/17_cli.ipynb #e2000cea
 import argparse, ast, csv, ctypes, hashlib, importlib, inspect, io, json, linecache, os, re, subprocess, sys, time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, fields, replace
 from datetime import datetime
 from functools import partial
@@ -22,7 +22,7 @@ import torch.distributed as dist
 import petseg_nb
 from fastcore.docments import docments
 from .augment import Augment
-from .check import CHECKERS, Checker, check, checker_for, undisturbed
+from .check import CHECKERS, Checker, check, checker_for
 from .data import PetDataset, check_pets, course_split, defect_table, pet_dataloaders, process, replacing, scan_pets
 from .evaluation import (calibration_error, choose_threshold, evaluate, plot_calibration, plot_gallery, plot_threshold, ranking,
                                   report, summarize_groups, write_evaluation)
@@ -399,7 +399,7 @@ def load_thing(
     _path(file)
     tried = check(Checker('', [('import', lambda _: _import(file).__name__)]), file, None).findings[0]
     if not tried.ok: raise ValueError(f'{file} can not be imported: {tried.evidence}')
-    with undisturbed(): module = _import(file)
+    with redirect_stdout(io.StringIO()): module = _import(file)
     if not hasattr(module, name):
         raise ValueError(f'{file} has no {name}: it has {", ".join(n for n, thing in vars(module).items() if callable(thing)) or "nothing"}')
     return getattr(module, name)
@@ -416,6 +416,7 @@ def _check_code(argv):
     parser.add_argument('--as', dest='kind', choices=CHECKERS, help='which checker; if left out, the name decides')
     for flag, note in _CHECK_FLAGS.items(): parser.add_argument(f'--{flag}', default=argparse.SUPPRESS, help=note)
     flags = vars(parser.parse_args(argv))
+    os.environ['CUDA_VISIBLE_DEVICES'] = '' # without a GPU, probes run in a process of their own
     what, kind = flags.pop('what'), flags.pop('kind')
     kind = kind or checker_for(what.rpartition(':')[2])
     for flag in flags:
