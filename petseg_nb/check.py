@@ -167,6 +167,8 @@ _HINTS = {
     r'Byte|unsigned char|torch.uint8': 'uint8 pixels went where floats are needed: convert, and normalise',
     r'is missing the required "forward"': 'the method must be called forward, with the arguments self and x',
     r'recursion depth': 'a function or method calls itself',
+    r'^SystemExit': 'sys.exit(), exit() or quit() is called',
+    r'division by zero': '0/0: say what an empty mask that is predicted empty gives',
     r'positional argument|unexpected keyword|missing \d+ required': 'the arguments are not those that the checker gives: see its help',
 }
 
@@ -204,8 +206,10 @@ def _attempt(
         where = _student_line(e)
         return Finding(name, False, f'still running after {seconds:g} s' + (f' ({where})' if where else ''),
                        'a loop that does not end, or far too much work', last=True)
-    except NotImplementedError as e: return Finding(name, False, f'not written yet: {_describe(e)[0]}', last=True)
-    except BaseException as e: return Finding(name, False, *_describe(e))
+    except BaseException as e:
+        evidence, cause = _describe(e)
+        stub = isinstance(e, NotImplementedError) and 'raise NotImplementedError' in evidence
+        return Finding(name, False, f'not written yet: {evidence}' if stub else evidence, cause, last=stub)
 
 # %% ../nbs/16_check.ipynb #ac70eaa6
 def _try_all(
@@ -429,10 +433,11 @@ def _double_shape(block):
 # %% ../nbs/16_check.ipynb #822f8dc0
 @probe('sizes and channels', _RES_BLOCK)
 def _res_shape(block):
-    causes = {(2, 16, 21, 24): 'the stride is ignored', (2, 8, 11, 12): 'the last convolution makes in_channels',
-              (2, 16, 10, 12): 'the size is rounded down: a kernel without padding, or a pooling', (2, 16, 6, 6): 'both convolutions have the stride'}
+    causes = {(2, 16, 10, 12): 'the size is rounded down: a kernel without padding, or a pooling', (2, 16, 6, 6): 'both convolutions have the stride',
+              (2, 8, 11, 12): 'the last convolution makes in_channels'}
     for args, out in ((8, 8, 1), (2, 8, 21, 24)), ((8, 16, 1), (2, 16, 21, 24)), ((8, 16, 2), (2, 16, 11, 12)):
-        try: _output(_build(block, *args), torch.randn(2, 8, 21, 24), out, causes)
+        stuck = {(2, 16, 21, 24): 'the stride is ignored'} if args[2] == 2 else {(2, 2 * args[1], 21, 24): 'the shortcut is concatenated; it is added'}
+        try: _output(_build(block, *args), torch.randn(2, 8, 21, 24), out, causes | stuck)
         except RuntimeError as e:
             evidence, cause = _describe(e)
             raise Wrong(f'with (in_channels, out_channels, stride) = {args}: {evidence}', cause) from None
@@ -488,7 +493,7 @@ def _double_values(block):
 
 # %% ../nbs/16_check.ipynb #04b8f03a
 _FIELDS = {1: 'the kernels are 1×1', 3: 'one 3×3 convolution instead of two, or a second kernel of 1×1',
-          7: 'three 3×3 convolutions, or one kernel of 5×5', 9: 'kernels of 5×5, or dilation', 13: 'kernels of 7×7'}
+          7: 'three 3×3 convolutions, one kernel of 5×5, or dilation', 9: 'kernels of 5×5, or dilation', 13: 'kernels of 7×7'}
 
 @probe('sees 5×5 pixels', _DOUBLE_CONV, _RES_BLOCK)
 def _block_field(block):
@@ -496,11 +501,15 @@ def _block_field(block):
     y = x.clone()
     y[:, :, 16, 16] += 10 * torch.randn(8, 3)
     with torch.no_grad(): changed = (_output(model, x) != _output(model, y)).any(1).any(0)  # (33, 33)
-    size = max(int(changed.any(0).sum()), int(changed.any(1).sum()))
-    if size >= 33: raise Wrong('in evaluation mode, one input pixel changes the whole output', 'the norm takes its statistics from the map: '
-                               'eval() does not reach it, or it is no nn.BatchNorm2d with running statistics')
+    rows, columns = changed.any(1).nonzero().flatten(), changed.any(0).nonzero().flatten()
+    size = max(len(rows), len(columns))
+    if size >= 33: raise Wrong('in evaluation mode, one input pixel changes the whole output', 'the norm takes its statistics from the map, or there '
+                               'is dropout: eval() does not reach it, or it is no nn.BatchNorm2d with running statistics')
     if size != 5: raise Wrong(f'one input pixel changes {size}×{size} output pixels; two 3×3 convolutions make it 5×5', _FIELDS.get(size, ''))
-    return 'one input pixel changes 5×5 output pixels'
+    at = int(rows.sum()) / len(rows), int(columns.sum()) / len(columns)
+    if at != (16, 16): raise Wrong(f'a pixel in row 16, column 16 changes the output around row {at[0]:g}, column {at[1]:g}',
+                                   'the padding is not the same on all sides, so the map is shifted')
+    return 'one input pixel changes the 5×5 output pixels around it'
 
 @probe('parameters', _DOUBLE_CONV)
 def _double_parameters(block):
@@ -576,6 +585,25 @@ def _steady(
                     'BatchNorm without running statistics (track_running_stats=False), or statistics taken over the batch')
 
 # %% ../nbs/16_check.ipynb #b4b7ecb5
+def _collecting(
+    model:nn.Module, # the student's
+    x:Tensor, # its input
+) -> str: # how many there are
+    "Make sure that in training mode each BatchNorm uses the batch, and collects its statistics little by little"
+    with torch.no_grad():
+        _record(model.train(), x)
+        norms = [_norm_of(c) for c in _record(model, x)[1] if c.name == 'batch_norm']
+    for *_, training, momentum, _ in norms:
+        if not training: raise Wrong('after model.train(), a BatchNorm still uses its running statistics, and moves them no more',
+                                     'it is frozen: eval() is called in the model, or train() does not reach it')
+        if not 0 < momentum < .9: raise Wrong(f'a BatchNorm has momentum {momentum:g}',
+                                              'the running statistics are those of the last batch alone' if momentum else 'they never move')
+    return f'{len(norms)} BatchNorms collect their statistics in training'
+
+@probe('BatchNorm collects', _DOUBLE_CONV, _RES_BLOCK)
+def _block_collects(block): return _collecting(_build(block, 3, 8), torch.randn(3, 3, 16, 16))
+
+# %% ../nbs/16_check.ipynb #f3e4eed9
 @probe('training and evaluation mode', _DOUBLE_CONV, _RES_BLOCK)
 def _block_modes(block):
     model, x = _build(block, 3, 8), torch.randn(3, 3, 16, 16)
@@ -584,7 +612,7 @@ def _block_modes(block):
     if all(torch.equal(a, b) for a, b in zip(before, model.buffers())):
         raise Wrong('in training mode, a forward pass moves no running statistics',
                     'BatchNorm is missing, is frozen in eval(), or keeps no statistics')
-    _steady(_shaken(model, x), x)
+    _steady(_shaken(model, x), x * torch.tensor([1., 2., 4.]).view(3, 1, 1, 1))
     return 'BatchNorm collects in training, and is steady in evaluation'
 
 # %% ../nbs/16_check.ipynb #e777bfa4
@@ -797,39 +825,55 @@ def _joint(
     x:Tensor, # pictures
     calls:list, # of `_Call`, of a pass over `x`
     level:_Level, # one of its levels
-) -> tuple: # height of the first map that changes, None if none does; whether a gradient comes back
-    "Change the map of `level` after its way down, and see where the way up takes notice"
+) -> tuple: # the first call that changes, as it was and as it is, None if none does; whether a gradient comes back
+    "Change the middle of the map of `level` after its way down, and see where the way up takes notice"
     noise = None
     def change(call):
         nonlocal noise
-        noise = (3 * call.maps[0].detach().std() * torch.randn_like(call.maps[0])).requires_grad_()
+        middle = F.pad(torch.ones(level.size // 2, level.size // 2), [level.size // 4] * 4)
+        noise = (3 * call.maps[0].detach().std() * torch.randn_like(call.maps[0]) * middle).requires_grad_()
         call.maps[0].add_(noise)
     _, after = _record(model, x, {level.last: change})
-    changed = [b for a, b in list(zip(calls, after))[level.last + 1:] if a.print != b.print and b.name not in _PASSES]
+    changed = [pair for pair in list(zip(calls, after))[level.last + 1:] if pair[0].print != pair[1].print and pair[1].name not in _PASSES]
     if not changed: return None, False
     logits = after[_last_conv(after)].out
-    if not logits.requires_grad: return changed[0].out.shape[2], True # a fault of the whole model, and another probe's
+    if not logits.requires_grad: return changed[0], True # a fault of the whole model, and another probe's
     gradient = torch.autograd.grad((logits * torch.randn_like(logits)).sum(), noise, allow_unused=True)[0]
-    return changed[0].out.shape[2], gradient is not None and bool(gradient.any())
+    return changed[0], gradient is not None and bool(gradient.any())
+
+def _offset(before, after):
+    "By how many rows and columns the change of a map lies off its middle"
+    changed = ((after - before).abs() > 1e-6 * before.abs().max()).any(1).any(0)  # (H, W)
+    spans = [changed.any(dim).nonzero().flatten() for dim in (1, 0)]
+    return tuple((int(span[0]) + int(span[-1]) - n + 1) / 2 for span, n in zip(spans, changed.shape))
 
 # %% ../nbs/16_check.ipynb #858addbb
+def _at_its_place(name, level, before, after, where):
+    "Make sure that a skip is joined at its own size, and is not shifted; `where` has all of them"
+    h, w = after.shape[2:]
+    if h != w: raise Wrong(f'where {name} is joined, the map has {h}×{w} pixels', 'torch.cat joins height or width: channels are dim=1')
+    if h != level.size:
+        backwards = [pair[1].out.shape[2] for _, *pair in where.values()] == [l.size for l, *_ in where.values()][::-1]
+        raise Wrong(f'{name} is joined where the way up has {h}×{w} pixels',
+                    'the skips come in the wrong order: the last one made must be the first one used' if backwards else
+                    f'the skip with {level.channels} channels was joined at the wrong level')
+    if max(map(abs, off := _offset(before, after))) >= 1:
+        raise Wrong(f'{name} is joined {off[0]:+g} rows and {off[1]:+g} columns off its place', 'it is cropped or padded on one side, or rolled')
+
 @probe('each map is joined on the way up, at its own size', _UNET, _RESNET)
 def _net_skips(net):
     x, model, where = net.pictures(1), net.settled, {}
     _, calls = _record(model, x)
     found = [l for l in _levels(calls).values() if l.map is not None][-4:] # with a fifth stage, the largest map is often left out
     for l in found:
-        where[l.size], gradient = _joint(model, x, calls, l)
+        pair, gradient = _joint(model, x, calls, l)
         name = f'the map of {l.size}×{l.size} pixels with {l.channels} channels'
-        if where[l.size] is None:
+        if not pair:
             raise Wrong(f'{name} is halved, and used nowhere else', 'its skip connection is missing, or something else was joined in its place')
-        if not gradient: raise Wrong(f'through its skip connection, no gradient comes back to {name}', 'the skip is detached')
-    for l in found:
-        if (at := where[l.size]) != l.size:
-            backwards = list(where.values()) == list(where)[::-1]
-            raise Wrong(f'the map of {l.size}×{l.size} pixels with {l.channels} channels is joined where the way up has {at}×{at} pixels',
-                        'the skips come in the wrong order: the last one made must be the first one used' if backwards else
-                        f'the skip with {l.channels} channels was joined at the wrong level')
+        where[name] = l, *pair
+        if not gradient: raise Wrong(f'through its skip connection, no gradient comes back to {name}',
+                                     'the skip is detached, or cut away again: torch.cat joins channels with dim=1')
+    for name, (l, before, after) in where.items(): _at_its_place(name, l, before.out.detach(), after.out.detach(), where)
     return ', '.join(f'{l.channels} channels at {l.size}×{l.size}' for l in found)
 
 # %% ../nbs/16_check.ipynb #c195748c
@@ -879,9 +923,12 @@ def _net_once(net): return _once(net.calls)
 @probe('a gradient reaches every parameter', _UNET, _RESNET)
 def _net_gradient(net): return _trainable(net.build(), net.pictures())
 
+@probe('BatchNorm collects', _UNET, _RESNET)
+def _net_collects(net): return _collecting(net.build(), net.pictures())
+
 @probe('evaluation mode', _UNET, _RESNET)
 def _net_modes(net):
-    _steady(net.settled, net.pictures(3))
+    _steady(net.settled, net.pictures(3) * torch.tensor([1., 2., 4.]).view(3, 1, 1, 1))
     return 'the logits of a picture depend on no other picture, and are the same each time'
 
 @probe('leaves its input as it was', _UNET, _RESNET)
@@ -996,7 +1043,10 @@ def _compare_maps(found, ours):
         if n not in found or found[n].map is None or found[n].map.shape != m.shape:
             raise Wrong(f'at {n}×{n} pixels there is no map of shape {_shape(m)}')
         if (off := float((found[n].map - m).abs().max() / m.abs().max())) > 1e-3:
-            raise Wrong(f'the maps of larger sizes agree; at {n}×{n} pixels they differ by {off:.0%}', 'a block differs: hand it to check_res_block')
+            causes = {_shape(ours[0]): 'the stem: a 7×7 convolution with stride 2, BatchNorm, ReLU',
+                      _shape(ours[1]): 'the pooling (maximum of 3×3, stride 2, padding 1), or a block: hand it to check_res_block'}
+            raise Wrong(f'at {n}×{n} pixels the maps differ by {off:.0%}, at larger sizes they agree' if m is not ours[0] else
+                        f'already the maps of {n}×{n} pixels differ by {off:.0%}', causes.get(_shape(m), 'a block differs: hand it to check_res_block'))
     return 'the same at ' + ', '.join(f'{m.shape[2]}×{m.shape[2]}' for m in ours)
 
 # %% ../nbs/16_check.ipynb #6fb84af2
@@ -1042,7 +1092,7 @@ class _Loss:
         check_choice('inputs', inputs, ('logits', 'probabilities'))
         self.loss, self.inputs = loss, inputs
 
-    def takes(self, logits:Tensor) -> Tensor: return logits if self.inputs == 'logits' else logits.sigmoid()
+    def takes(self, logits:Tensor) -> Tensor: return logits.clone() if self.inputs == 'logits' else logits.sigmoid() # may be changed in place
 
     def __call__(self, x, mask) -> Tensor: # scalar
         value = (self.loss() if isinstance(self.loss, type) else self.loss)(x, mask)
@@ -1081,7 +1131,10 @@ def _mistaken_dice(p, m, pooled):
                 'the factor 2 is missing': 1 - d / 2, 'the mask is inverted': 1 - _soft_dice(p, 1 - m, pooled),
                 'it is the Dice of the background': 1 - background, 'the Dice of the background is averaged in': 1 - (d + background) / 2,
                 'the losses of the pictures are summed up; take their mean': len(p) * (1 - d),
-                'the Dice of the pictures is summed up; take the mean': 1 - len(p) * d}.items()
+                'the Dice of the pictures is summed up; take the mean': 1 - len(p) * d, 'only the first picture counts': 1 - _soft_dice(p[:1], m[:1]),
+                'only the last picture counts': 1 - _soft_dice(p[-1:], m[-1:]), 'it is half of 1 − Dice': (1 - d) / 2,
+                'the union stands in the denominator, where Dice has the sum of both': 1 - 2 * _soft_dice(p, m, pooled, iou=True),
+                'it is BCE + Dice: hand over the Dice part alone': 1 - d + F.binary_cross_entropy(p, m)}.items()
     overlap, total = (p * m).mean(dims), (p + m).mean(dims)
     yield ('means stand in the fraction instead of sums, so a smoothing of 1 weighs as much as a whole picture',
            1 - ((2 * overlap + 1) / (total + 1)).mean())
@@ -1095,15 +1148,24 @@ def _loss_mistakes(z, m, inputs):
         yield from _mistaken_dice(p, m, pooled)
         if inputs == 'logits': yield 'prediction and mask are swapped: the mask comes second', 1 - _soft_dice(m.sigmoid(), z, pooled)
     yield 'it is binary cross-entropy', F.binary_cross_entropy(p, m)
-    for cause, dims in ('the sums run over the rows only', -1), ('the sums run over the columns only', -2), ('the sums run over the batch', 0):
+    for cause, dims in {'the sums run over the rows only': -1, 'the sums run over the columns only': -2, 'the sums run over the batch': 0,
+                        'the sums run over the one channel, pixel by pixel': 1}.items():
         yield cause, 1 - ((2 * (p * m).sum(dims) + 1) / ((p + m).sum(dims) + 1)).mean()
+    for pooled in (False, True): yield _BROADCAST, 1 - _broadcast_dice(p, m, pooled)
+    yield 'parentheses are missing: a/b + c is not a/(b + c)', 1 - 2 * (p * m).sum() / p.sum() + m.sum()
+
+_BROADCAST = 'shapes (B, H, W) and (B, 1, H, W) meet, and each prediction is multiplied with each mask: squeeze both or none'
+
+def _broadcast_dice(p, m, pooled): # each prediction of the batch against each mask
+    overlap, sums = (p[:, 0] * m).sum((1, 2, 3)), [t.sum((1, 2, 3)) for t in (p, m)]  # (B,)
+    return 2 * overlap.sum() / sum(sums).sum() if pooled else (2 * overlap / sum(sums)).mean()
 
 def _columns(tables): return [(row[0][0], torch.stack([v for _, v in row])) for row in zip(*tables)]
 
 @probe('the value of soft Dice', _DICE_LOSS)
 def _loss_value(loss):
     cases = _soft_cases()
-    values = torch.stack([loss(loss.takes(z), m).detach().float() for z, m in cases])
+    values = torch.stack([loss(loss.takes(z), m.clone()).detach().float() for z, m in cases])
     right = {f'{over}{squares}': torch.stack([1 - _soft_dice(z.sigmoid(), m, pooled, square) for z, m in cases])
              for over, pooled in (('the mean over pictures', False), ('all pixels of the batch', True))
              for squares, square in (('', False), (', with squares', True))}
@@ -1158,7 +1220,8 @@ def _loss_gradient(loss):
         claimed = (slope * along).sum().item()
         if abs(measured - claimed) > .02 * slope.norm().item():
             raise Wrong(f'a small step changes the loss by {measured:.2e} a unit; the gradient says {claimed:.2e}',
-                        'a backward pass was written by hand, and is wrong')
+                        'a part of the formula is cut off (detach, int, numpy), a backward pass was written by hand and is wrong, '
+                        'or it is computed in low precision')
     return f'agrees with finite differences: {slope.norm():.2e} along the gradient'
 
 # %% ../nbs/16_check.ipynb #0a46786e
@@ -1204,7 +1267,7 @@ class _Metric:
         self.metric, self.score, self.inputs = metric, score, inputs
         self.meter = hasattr(metric, 'update') and hasattr(metric, 'compute')
 
-    def takes(self, logits): return dict(mask=logits > 0, logits=logits, probabilities=logits.sigmoid())[self.inputs].float()
+    def takes(self, logits): return dict(mask=logits > 0, logits=logits, probabilities=logits.sigmoid())[self.inputs].float().clone()
 
     def __call__(self, *batches) -> float: # each `(prediction, mask)`
         "The score of all batches"
@@ -1231,12 +1294,12 @@ def _number(
     return value.mean().item()
 
 def _hard_cases() -> list: # of (logits, mask), both `(3, 1, 64, 64)`
-    "Predictions with mistakes of both kinds; some logits lie between 0 and 0.5"
+    "Predictions with mistakes of both kinds; some logits lie between 0 and 0.5, some just below 0"
     m, cases = _discs((24, 9, 16)), []
     for radii, shift in ((22, 14, 13), 3), ((20, 5, 20), 7), ((27, 12, 9), -4):
         z = 3 * (2 * _discs(radii, shift=shift) - 1)
-        unsure = _discs((10, 6, 8), shift=-18) * (z < 0)
-        cases.append((torch.where(unsure > 0, .25, z) + .01 * torch.rand(z.shape), m))
+        for logit, move in (.25, -18), (-.2, 24): z = torch.where((_discs((10, 6, 8), shift=move) > 0) & (z < 0), logit, z)
+        cases.append((z + .01 * torch.rand(z.shape), m))
     return cases
 
 # %% ../nbs/16_check.ipynb #86d18a7f
@@ -1254,7 +1317,7 @@ def _mistaken_masks(z):
     yield 'the threshold 0.5 is applied to logits; a probability of 0.5 is a logit of 0', (z > .5).float()
     yield 'nothing is thresholded: this is soft Dice', z.sigmoid()
     yield 'every pixel counts as pet: the sigmoid is applied twice, or the threshold is 0 for probabilities', torch.ones_like(z)
-    yield 'argmax over one channel is always 0', torch.zeros_like(z)
+    yield 'the prediction counts as empty: argmax over one channel is always 0, and // or int() round down', torch.zeros_like(z)
     yield 'the prediction is inverted', (z <= 0).float()
     yield 'the logits themselves are summed', z
 
@@ -1274,7 +1337,11 @@ def _metric_mistakes(z, m, score):
         d, background = _counted(score, pred, m, pooled), _counted(score, 1 - pred, 1 - m, pooled)
         yield from {'the factor 2 is missing': d / 2, 'the mask is inverted': _counted(score, pred, 1 - m, pooled),
                     'it is the score of the background': background, 'the score of the background is averaged in': (d + background) / 2,
-                    'the pictures are summed up; take their mean': len(z) * d, 'it is 1 − the score': 1 - d}.items()
+                    'the pictures are summed up; take their mean': len(z) * d, 'it is 1 − the score': 1 - d,
+                    'it is divided by the number of pictures once too often': d / len(z)}.items()
+    for i, which in (0, 'first'), (-1, 'last'): yield f'only the {which} picture counts', _counted(score, pred[i][None], m[i][None])
+    overlap, total = (pred * m).sum(0), (pred + m).sum(0)
+    yield 'the sums run over the batch, not over the pixels of a picture', (2 * overlap / total.clamp_min(1e-6)).mean()
 
 # %% ../nbs/16_check.ipynb #58e48c35
 def _rights(score, z, m): # value by convention
@@ -1286,7 +1353,11 @@ def _metric_number(metric):
     z, m = _hard_cases()[0]
     value = metric((metric.takes(z), m))
     if 0 <= value <= 1.001: return f'{value:.4f}'
-    raise Wrong(f'the score is {value:.4f}, not between 0 and 1', 'the pictures are summed up, or its inputs are others' if value > 1 else '')
+    pred = (z > 0).float()
+    wrong = [(_BROADCAST, _broadcast_dice(pred, m, pooled)) for pooled in (False, True)] + [
+        ('the union stands in the denominator, where Dice has the sum of both', 2 * _counted('iou', pred, m, pooled)) for pooled in (False, True)]
+    raise Wrong(f'the score is {value:.4f}, not between 0 and 1', closest(torch.tensor(value), {'': torch.tensor(torch.inf)}, wrong, .004)[1] or
+                ('the pictures are summed up, or its inputs are others' if value > 1 else ''))
 
 @probe('the value', _METRIC)
 def _metric_value(metric):
@@ -1408,7 +1479,9 @@ class _Data:
 # %% ../nbs/16_check.ipynb #c603b7ad
 @probe('gives a picture and a mask', _DATASET)
 def _data_shapes(data):
-    if len(data.dataset) == 0: raise Wrong('its length is 0', 'no file was found: look at the path and the lists')
+    if (n := len(data.dataset)) == 0: raise Wrong('its length is 0', 'no file was found: look at the path and the lists')
+    try: data.dataset[n - 1]
+    except IndexError: raise Wrong(f'its length is {n}, and there is no item {n - 1}', '__len__ and __getitem__ count different lists') from None
     (image, mask), *others = data.read(data.dataset, 4)
     h, w = mask.shape[:2] if mask.shape[-1] == 1 else mask.shape[-2:]
     if image.ndim == 3 and image.shape[-1] == 3 != image.shape[0]:
@@ -1419,7 +1492,7 @@ def _data_shapes(data):
                     'the mask has its channel last' if _shape(mask) == (h, w, 1) else '')
     if odd := [_shape(i) for i, _ in others if i.shape != image.shape]:
         raise Wrong(f"pictures of {_shape(image)} and {odd[0]} can't be put into one batch", 'they are not resized')
-    return f'{len(data.dataset)} items, the first of shape {_shape(image)} and {_shape(mask)}'
+    return f'{n} items, the first of shape {_shape(image)} and {_shape(mask)}'
 
 # %% ../nbs/16_check.ipynb #2f2efa5c
 @probe('pixels', _DATASET)
@@ -1436,6 +1509,12 @@ def _data_pixels(data):
     if (spread := x.std()) < .05:
         raise Wrong(f'{evidence}, with a standard deviation of only {spread:.2g}', 'divided by 255 twice, or normalised twice')
     return evidence
+
+@probe('each item is another picture', _DATASET)
+def _data_items(data):
+    different = len({image.numpy().tobytes() for image, _ in data.items})
+    if different > len(data.items) / 2: return f'{different} of {len(data.items)} are different'
+    raise Wrong(f'{len(data.items)} items hold only {different} different pictures', '__getitem__ does not use its index')
 
 # %% ../nbs/16_check.ipynb #d4b98690
 @probe('mask of 0 and 1', _DATASET)
@@ -1473,9 +1552,13 @@ def _data_inverted(data):
 @probe('colours in the order red, green, blue', _DATASET)
 def _data_colours(data):
     if not data.folder: return 'not known for these pictures: hand over the class to find out'
-    red, _, blue = (middle - edge for edge, middle in map(_rim_and_centre, torch.stack([image.float() for image, _ in data.items], 1)))
-    if red < blue: raise Wrong('orange pets on blue ground came out blue on orange', 'blue and red are swapped: cv2.imread gives BGR')
-    return 'orange pets on blue ground stay orange'
+    seen = torch.tensor([middle - edge for edge, middle in map(_rim_and_centre, torch.stack([image.float() for image, _ in data.items], 1))])
+    drawn = torch.tensor([225., 140., 60.]) - torch.tensor([50., 90., 160.]) # the pets of `_stage_pets` less their ground
+    def like(colours): return F.cosine_similarity(seen, colours, 0) > .6
+    if like(drawn): return 'orange pets on blue ground stay orange'
+    evidence = 'orange pets on blue ground are no longer so: red, green and blue change by {:.3g}, {:.3g}, {:.3g}'.format(*seen.tolist())
+    raise Wrong(evidence, 'blue and red are swapped: cv2.imread gives BGR' if like(drawn.flip(0)) else 'the pictures are converted to grey' if like(torch.ones(3))
+                else 'the channels are mixed up, or uint8 arithmetic ran over: 200 + 60 is 4')
 
 # %% ../nbs/16_check.ipynb #1d868666
 def _edges(
@@ -1585,8 +1668,9 @@ def _data_epochs(data):
         causes = ['the augmentation is drawn once, when the dataset is made, or it is seeded in __getitem__',
                   'the result of the augmentation is thrown away, or it is seeded in __getitem__, or there is none']
         if data.folder: causes = [causes[all(_upright(mask) for _, mask in data.items)]]
-        if moves: causes = ['the dataset keeps a random generator of its own, and each epoch starts with a copy of it, as each worker process does']
-        raise Wrong('two epochs give the same pictures', '; or '.join(causes))
+        if moves: causes = ['the dataset keeps a random generator of its own (so does Compose of albumentations 2), and each epoch starts with a copy of '
+                            'it: seed it anew for each item, with a number drawn from torch']
+        raise Wrong('two epochs give the same pictures' + (' when workers read them' if moves else ''), '; or '.join(causes))
     if data.augmented is False and (varies or moves):
         raise Wrong('the same item gives different pictures', 'validation and test pictures must not be augmented: a score would depend on luck')
     note = f'two epochs give {"different" if varies else "the same"} pictures'
@@ -1628,8 +1712,11 @@ class _SmallNet(nn.Module):
 # %% ../nbs/16_check.ipynb #8f3a7dd5
 class _Log:
     "While active, notes the calls of torch functions that make a training step"
-    NAMES = {'zero_grad', 'backward', 'step', 'clip_grad_norm_', 'clip_grad_value_'}
-    def __init__(self, log:list): self.log = log # receives the names
+    NAMES = {'zero_grad', 'backward', 'step', 'clip_grad_norm_', 'clip_grad_value_', 'unscale_'}
+    def __init__(self,
+        log:list, # receives the names
+        optimizer, # whose step counts
+    ): self.log, self.optimizer = log, optimizer
 
     def __enter__(self):
         self.before = sys.getprofile()
@@ -1640,6 +1727,7 @@ class _Log:
         name, file = frame.f_code.co_name, frame.f_code.co_filename
         if event != 'call' or name not in self.NAMES or f'{os.sep}torch{os.sep}' not in file: return
         if name == 'step' and f'{os.sep}optim{os.sep}' not in file: return # that of a GradScaler
+        if name == 'step' and frame.f_locals['self'] is not self.optimizer: name = 'step of another optimizer'
         if name in ('step', 'zero_grad') or self.log[-1:] != [name]: self.log.append(name) # backward calls another of that name
 
 # %% ../nbs/16_check.ipynb #ac4d49e0
@@ -1672,9 +1760,9 @@ class _Step:
         optimizer = torch.optim.SGD(model.parameters(), lr)
         model.losses = [] # what the loss got
         def loss_fn(prediction, target):
-            model.losses.append((prediction.detach().clone(), target.detach().clone()))
+            model.losses.append((prediction.detach().clone(), target.detach().to(prediction.dtype, copy=True)))
             return F.binary_cross_entropy_with_logits(prediction, target.to(prediction.dtype))
-        with _Log(model.log): return [self.step(model, images.clone(), masks.clone(), loss_fn, optimizer) for images, masks in batches]
+        with _Log(model.log, optimizer): return [self.step(model, images.clone(), masks.clone(), loss_fn, optimizer) for images, masks in batches]
 
 # %% ../nbs/16_check.ipynb #e6e61965
 @probe('runs, and returns a number', _TRAINING)
@@ -1703,13 +1791,15 @@ def _step_inputs(step):
     model, (images, masks) = _SmallNet(), step.batch()
     step.run(model, [(images, masks)])
     x, y, *_ = model.seen[0]
-    if x.shape != images.shape or x.abs().max() > 20:
-        raise Wrong(f'the model got pictures of shape {_shape(x)} with values up to {x.abs().max():.0f}',
-                    'pixels from 0 to 255 are not normalised' if x.abs().max() > 20 else '')
+    if x.shape != images.shape or x.abs().max() > 20 or x.float().std() < .1:
+        raise Wrong(f'the model got pictures of shape {_shape(x)} with values up to {x.abs().max():.2g}',
+                    'pixels from 0 to 255 are not normalised' if x.abs().max() > 20 else 'they are normalised twice, or divided by 255 twice'
+                    if x.float().std() < .1 else '')
     if not model.losses: raise Wrong('the loss function was never called')
     (prediction, target), y, m = (t.flatten() for t in model.losses[0]), y.flatten(), masks.flatten()
     wrong = [('a sigmoid before a loss that takes logits, and so has one of its own', _near(prediction, y.sigmoid())),
              ('the prediction is thresholded', _near(prediction, 1. * (y > 0))), ('prediction and mask are swapped', _near(target, y))]
+    if len(prediction) < len(y): raise Wrong(f'the loss function got {len(prediction)} of the {len(y)} logits', 'only a part of the batch gets into the loss')
     if not _near(prediction, y): raise Wrong('the loss function did not get the logits that the model gave', next((c for c, so in wrong if so), ''))
     if not _near(target, m):
         raise Wrong(f'the loss function got a mask with values from {target.min():.3g} to {target.max():.3g}, not the one of the batch',
@@ -1758,12 +1848,16 @@ def _step_cause(log, moved, slope, frozen, n):
     if _compare_step(moved, frozen): return 'the step ran in evaluation mode'
     if _compare_step(-moved, slope): return 'the weights move up the gradient'
     if 'backward' not in log: return 'backward() is never called'
-    if 'step' not in log: return 'optimizer.step() is never called'
+    if 'step' not in log: return 'step() of the optimizer that it was given is never called'
     backward, move = log.index('backward'), log.index('step')
     if move < backward: return 'optimizer.step() comes before backward()'
     if 'zero_grad' in log[backward:move]: return 'zero_grad() stands between backward() and step(): it throws the gradient away'
     if log.count('step') > 1: return 'optimizer.step() is called more than once'
-    return 'the loss is multiplied by the number of pictures: it is a mean already' if abs(moved.norm() / slope.norm() - n) < .1 else ''
+    ratio = (moved.norm() / slope.norm()).item()
+    if not ratio: return 'no gradient comes to the weights: detach(), .data or no_grad between model and loss'
+    if abs(ratio - n) < .1: return 'the loss is multiplied by the number of pictures: it is a mean already'
+    along = F.cosine_similarity(moved, slope, 0) > .995 and ratio > 1
+    return 'the loss is multiplied and not divided again (a scaler?), or backward() runs more than once' if along else ''
 
 # %% ../nbs/16_check.ipynb #cb6ed162
 @probe('forgets the gradients of the last step', _TRAINING)
@@ -1810,6 +1904,7 @@ def _step_clip(step):
     order = f'what ran: {", ".join(model.log)}'
     if clip < backward: raise Wrong(order, f'{model.log[clip]} comes before backward(): there is nothing to clip yet')
     if clip > move: raise Wrong(order, f'{model.log[clip]} comes after step(): too late')
+    if 'unscale_' in model.log[clip:]: raise Wrong(order, 'the gradients that are clipped are scaled: call scaler.unscale_(optimizer) before')
     return order
 
 @probe('learns one batch', _TRAINING)
@@ -1856,8 +1951,8 @@ class _Evaluation:
         check_choice('images', images, ('float', 'uint8'))
         self.evaluate, self.images, self.masks = evaluate, images, _discs((10, 3, 7, 12, 4, 9, 6, 11, 5), 32)  # (9, 1, 32, 32)
 
-    def run(self, batch_size:int=4, empty:bool=False) -> tuple: # a `_Judge` that was evaluated, and its score
-        model, masks = _Judge(), self.masks.clone()
+    def run(self, batch_size:int=4, empty:bool=False, turn:int=0) -> tuple: # a `_Judge` that was evaluated, and its score; `turn` orders the pictures
+        model, masks = _Judge(), self.masks.roll(turn, 0)
         images = _pixels(masks, self.images)
         if empty: images[3], masks[3] = 0, 0 # the judge finds nothing in a black picture
         return model, _number(self.evaluate(model, DataLoader(TensorDataset(images, masks), batch_size)), 'dice')
@@ -1911,16 +2006,21 @@ def _evaluation_mistakes(z, m, size):
     yield 'the mask is inverted', _counted('dice', pred, 1 - m)
     yield 'the factor 2 is missing', _counted('dice', pred, m) / 2
     yield 'the last, smaller batch is left out', _counted('dice', pred[:-1], m[:-1])
+    yield 'it is the loss, not Dice', F.binary_cross_entropy_with_logits(z, m)
+    yield _BROADCAST, 2 * sum((a[:, 0] * b).sum() for a, b in zip(pred.split(size), m.split(size))) / (pred.sum() + m.sum())
     for s in (10., 100., 1e3, 1e4): yield f'the epsilon is huge: as if {s:.0f} pixels of overlap were added', _soft_dice(pred, m, smooth=s)
 
 @probe('Dice, over all pictures alike', _EVALUATE)
 def _evaluate_score(evaluation):
-    model, score = evaluation.run()
-    z, m = torch.cat([y for _, y, *_ in model.seen]), evaluation.masks
-    right = _rights('dice', z, m)
-    name, cause = closest(torch.tensor(score), right, list(_evaluation_mistakes(z, m, 4)), 2e-3)
-    if name is None: raise Wrong(f'{score:.4f}; from what the model answered, Dice is {right["the mean over pictures"]:.4f}', cause)
-    return f'{score:.4f}: {name}'
+    cases, scores = [], [] # one number may fit a mistake by chance, three will not
+    for turn in 0, 2, 5:
+        model, score = evaluation.run(turn=turn)
+        scores.append(score)
+        cases.append((torch.cat([y for _, y, *_ in model.seen]), evaluation.masks.roll(turn, 0)))
+    right = dict(_columns(_rights('dice', z, m).items() for z, m in cases))
+    name, cause = closest(torch.tensor(scores), right, _columns(_evaluation_mistakes(z, m, 4) for z, m in cases), 2e-3)
+    if name is None: raise Wrong(f'{scores[0]:.4f}; from what the model answered, Dice is {right["the mean over pictures"][0]:.4f}', cause)
+    return f'{scores[0]:.4f}: {name}'
 
 # %% ../nbs/16_check.ipynb #776d8a6b
 @probe('any batch size', _EVALUATE)
