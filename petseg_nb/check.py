@@ -229,6 +229,7 @@ _MEMORY = 4 << 30 # bytes that the student's code may take on top of what is the
 def _child(send, *work):
     "Try the probes in a forked process, where nothing can do harm, and send what they find"
     import resource # which Windows does not have
+    os.setsid() # a group of processes, to be killed together
     torch.set_num_threads(1) # the pool of threads did not survive the fork
     matplotlib.use('agg')
     for stream in (1, 2): os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
@@ -267,6 +268,7 @@ def _try_all_forked(
             if finding.last: return
     finally:
         process.kill()
+        with contextlib.suppress(ProcessLookupError): os.killpg(process.pid, signal.SIGKILL) # what the student's code started
         process.join()
 
 # %% ../nbs/16_check.ipynb #02983fcd
@@ -983,7 +985,7 @@ def check_unet(
     model, # class or function: `model(in_channels, num_classes)`, or `model()` for 3 and 1, makes a module `(B, 3, H, W)` → `(B, 1, H, W)`
     seconds:float=30, # time limit of each probe
 ) -> Report:
-    "Check a U-Net that gives logits and halves the size four times; any widths, either way of doubling, skips cropped, padded or resized"
+    "Check a U-Net that gives logits and halves the size four times; any widths, either way of doubling, skips concatenated or added"
     return check(_UNET, f'check_unet({_name_of(model)})', _Net(model, 64, (4,)), seconds)
 
 # %% ../nbs/16_check.ipynb #56236de8
@@ -1265,7 +1267,9 @@ class _Metric:
         check_choice('score', score, ('dice', 'iou'))
         check_choice('inputs', inputs, ('mask', 'logits', 'probabilities'))
         self.metric, self.score, self.inputs = metric, score, inputs
-        self.meter = hasattr(metric, 'update') and hasattr(metric, 'compute')
+
+    @cached_property
+    def meter(self) -> bool: return hasattr(self.metric, 'update') and hasattr(self.metric, 'compute')
 
     def takes(self, logits): return dict(mask=logits > 0, logits=logits, probabilities=logits.sigmoid())[self.inputs].float().clone()
 
@@ -1606,7 +1610,8 @@ def _misplaced(seen, masks, own, enough):
     if beside >= 1.2 * max(enough, middle(best), turned): return 'the masks fit the pictures beside theirs', 'the two lists of files are off by one'
     if middle(best) >= max(1.2 * enough, .9 * turned):
         after = f'after {best}' if best in _TURNS else f'with {best} swapped'
-        return f'{votes[best]} of {n} masks fit their picture better {after}', _APART.format('flips')
+        return (f'{votes[best]} of {n} masks fit their picture better {after}',
+                _APART.format('flips') if votes[best] < .9 * n else 'one of the two is always changed, and the other is not')
     if turned >= 1.2 * enough:
         return f'the masks fit their pictures after quarter turns (fit {turned:.2f}; now {middle():.2f})', _APART.format('turns')
     return (f'the outlines of the masks lie on no edges of their pictures (fit {middle():.2f}; right ones have {1.5 * enough:.2g} and more)',
@@ -1637,7 +1642,7 @@ def _data_pieces(data):
     pieces = [ndimage.label(mask.numpy() == 0)[1] for _, mask in data.items]
     if (torn := sum(p > 1 for p in pieces)) <= len(pieces) / 2: return 'no background inside the pets'
     raise Wrong(f'in {torn} of {len(pieces)} masks there is background inside the pet, where the picture has none',
-                'the trimap was resized bilinearly: between pet (1) and border (3) it becomes background (2)',
+                'the trimap was resized bilinearly, where between pet (1) and border (3) it becomes background (2); or only its border is taken',
                 _outlined(*data.items[int(np.argmax(pieces))]))
 
 # %% ../nbs/16_check.ipynb #1b71d482

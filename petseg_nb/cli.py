@@ -7,7 +7,7 @@ __all__ = ['cache_dir', 'read_config', 'petseg_train', 'petseg_evaluate', 'petse
            'update_chapters', 'petseg_lab', 'load_thing', 'petseg_check']
 
 # %% ../nbs/17_cli.ipynb #e2000cea
-import argparse, ast, csv, ctypes, hashlib, importlib, inspect, io, json, linecache, os, re, subprocess, sys, time
+import argparse, ast, csv, ctypes, dis, hashlib, importlib, inspect, io, json, linecache, os, re, subprocess, sys, time
 from collections import Counter
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, fields, replace
@@ -15,7 +15,7 @@ from datetime import datetime
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 import matplotlib
 import torch
 import torch.distributed as dist
@@ -355,30 +355,46 @@ def petseg_lab(argv:list=None): # the command line's words; None takes them from
     _run(_lab, argv)
 
 # %% ../nbs/17_cli.ipynb #5d97887b
-def _defines(node):
-    "Whether a top-level statement of a notebook makes something without doing anything"
-    plain = isinstance(node, (ast.Assign, ast.AnnAssign)) and not any(isinstance(n, ast.Call) for n in ast.walk(node))
-    return plain or isinstance(node, (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef))
-
 def _program(path):
-    "The syntax tree of a module, or of what a notebook defines"
+    "The syntax tree of a module, or of all cells of a notebook"
     text = path.read_text(encoding='utf-8')
     if path.suffix == '.ipynb':
         text = '\n'.join(''.join(c['source']) for c in json.loads(text)['cells'] if c['cell_type'] == 'code')
         text = re.sub(r'^\s*[%!].*$|^.*\?\s*$', '', text, flags=re.M) # commands of IPython
         linecache.cache[str(path)] = len(text), None, text.splitlines(True), str(path) # so that a report can quote a line
-    tree = ast.parse(text, str(path))
-    if path.suffix == '.ipynb': tree.body = [node for node in tree.body if _defines(node)]
-    return tree
+    return ast.parse(text, str(path))
+
+def _makes(node):
+    "The names that a top-level definition or assignment makes or changes"
+    if isinstance(node, (ast.FunctionDef, ast.ClassDef)): return {node.name}
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, (ast.AnnAssign, ast.AugAssign)) else []
+    return {n.id for target in targets for n in ast.walk(target) if isinstance(n, ast.Name)}
+
+def _looks_up(code):
+    "The names that code and the functions in it take from the module"
+    names = {i.argval for i in dis.get_instructions(code) if i.opname in ('LOAD_NAME', 'LOAD_GLOBAL')}
+    return names.union(*(_looks_up(c) for c in code.co_consts if isinstance(c, CodeType)))
 
 # %% ../nbs/17_cli.ipynb #0a2bdfcd
-def _import(file):
-    "The module of a file, a notebook or a name"
+def _needed(body, name):
+    "Of the statements of a notebook, its imports and what `name` needs"
+    defined = {node.name for node in body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    wanted, kept = {name} if any(name in _makes(node) for node in body) else defined, []
+    while more := [node for node in body if node not in kept and _makes(node) & wanted]:
+        for node in more: wanted |= _looks_up(compile(ast.Module([node], []), '', 'exec'))
+        kept += more
+    return [node for node in body if node in kept or isinstance(node, (ast.Import, ast.ImportFrom))]
+
+# %% ../nbs/17_cli.ipynb #ada02700
+def _import(file, name):
+    "The module of a file, of what `name` needs of a notebook, or of a module's name"
     path = _path(file)
     if not path: return importlib.import_module(file)
     module = sys.modules[path.stem] = ModuleType(path.stem)
     sys.path.insert(0, str(path.resolve().parent))
-    exec(compile(_program(path), str(path), 'exec'), vars(module))
+    tree = _program(path)
+    if path.suffix == '.ipynb': tree.body = _needed(tree.body, name)
+    exec(compile(tree, str(path), 'exec'), vars(module))
     return module
 
 def _path(file):
@@ -392,14 +408,15 @@ def _path(file):
 # %% ../nbs/17_cli.ipynb #3d43fd75
 def load_thing(
     where:str, # `FILE:NAME`; FILE is a module, or a path that ends in .py or .ipynb
+    seconds:float=20, # time limit of the import
 ): # the class, function or object
     "Something that a student wrote; `ValueError` if it can not be had"
     file, _, name = where.rpartition(':')
     if not file: raise ValueError(f'{where}: give FILE:NAME, such as my_module:MyUNet or my_petseg.ipynb:MyUNet')
     _path(file)
-    tried = check(Checker('', [('import', lambda _: _import(file).__name__)]), file, None).findings[0]
+    tried = check(Checker('', [('import', lambda _: _import(file, name).__name__)]), file, None, seconds).findings[0]
     if not tried.ok: raise ValueError(f'{file} can not be imported: {tried.evidence}')
-    with redirect_stdout(io.StringIO()): module = _import(file)
+    with redirect_stdout(io.StringIO()): module = _import(file, name)
     if not hasattr(module, name):
         raise ValueError(f'{file} has no {name}: it has {", ".join(n for n, thing in vars(module).items() if callable(thing)) or "nothing"}')
     return getattr(module, name)
@@ -423,7 +440,7 @@ def _check_code(argv):
         if flag not in inspect.signature(CHECKERS[kind]).parameters: raise ValueError(f'--{flag} is not for {kind}')
     if 'seconds' in flags: flags['seconds'] = float(flags['seconds'])
     if 'augmented' in flags: flags['augmented'] = flags['augmented'] == 'yes'
-    report = CHECKERS[kind](load_thing(what), **flags)
+    report = CHECKERS[kind](load_thing(what, flags.get('seconds', 20)), **flags)
     print(report)
     sys.exit(not report.passed)
 
