@@ -513,6 +513,7 @@ def _block_field(block):
                                    'the padding is not the same on all sides, so the map is shifted')
     return 'one input pixel changes the 5×5 output pixels around it'
 
+# %% ../nbs/16_check.ipynb #58d98abc
 @probe('parameters', _DOUBLE_CONV)
 def _double_parameters(block):
     model, convs, norms = _build(block, 3, 8), 9*3*8 + 9*8*8, 2*8 + 2*8
@@ -843,13 +844,14 @@ def _joint(
     gradient = torch.autograd.grad((logits * torch.randn_like(logits)).sum(), noise, allow_unused=True)[0]
     return changed[0], gradient is not None and bool(gradient.any())
 
+# %% ../nbs/16_check.ipynb #858addbb
 def _offset(before, after):
     "By how many rows and columns the change of a map lies off its middle"
     changed = ((after - before).abs() > 1e-6 * before.abs().max()).any(1).any(0)  # (H, W)
     spans = [changed.any(dim).nonzero().flatten() for dim in (1, 0)]
     return tuple((int(span[0]) + int(span[-1]) - n + 1) / 2 for span, n in zip(spans, changed.shape))
 
-# %% ../nbs/16_check.ipynb #858addbb
+# %% ../nbs/16_check.ipynb #b77bee01
 def _at_its_place(name, level, before, after, where):
     "Make sure that a skip is joined at its own size, and is not shifted; `where` has all of them"
     h, w = after.shape[2:]
@@ -862,6 +864,7 @@ def _at_its_place(name, level, before, after, where):
     if max(map(abs, off := _offset(before, after))) >= 1:
         raise Wrong(f'{name} is joined {off[0]:+g} rows and {off[1]:+g} columns off its place', 'it is cropped or padded on one side, or rolled')
 
+# %% ../nbs/16_check.ipynb #ae9c0d0a
 @probe('each map is joined on the way up, at its own size', _UNET, _RESNET)
 def _net_skips(net):
     x, model, where = net.pictures(1), net.settled, {}
@@ -1125,6 +1128,7 @@ def _mistaken_inputs(z, m, inputs):
         yield "the sigmoid is missing (if it takes probabilities, say inputs='probabilities')", z
     else: yield "a sigmoid is applied to probabilities (if it takes logits, say inputs='logits')", p.sigmoid()
 
+# %% ../nbs/16_check.ipynb #9ea42173
 def _mistaken_dice(p, m, pooled):
     "Pairs of a mistake and the loss that it makes of the right probabilities"
     d, background, dims = _soft_dice(p, m, pooled), _soft_dice(1 - p, 1 - m, pooled), (0, 1, 2, 3) if pooled else (1, 2, 3)
@@ -1141,7 +1145,7 @@ def _mistaken_dice(p, m, pooled):
     yield ('means stand in the fraction instead of sums, so a smoothing of 1 weighs as much as a whole picture',
            1 - ((2 * overlap + 1) / (total + 1)).mean())
 
-# %% ../nbs/16_check.ipynb #9ea42173
+# %% ../nbs/16_check.ipynb #655497d1
 def _loss_mistakes(z, m, inputs):
     "Pairs of a known mistake and the loss that it gives"
     p = z.sigmoid()
@@ -1156,6 +1160,7 @@ def _loss_mistakes(z, m, inputs):
     for pooled in (False, True): yield _BROADCAST, 1 - _broadcast_dice(p, m, pooled)
     yield 'parentheses are missing: a/b + c is not a/(b + c)', 1 - 2 * (p * m).sum() / p.sum() + m.sum()
 
+# %% ../nbs/16_check.ipynb #e0017bb1
 _BROADCAST = 'shapes (B, H, W) and (B, 1, H, W) meet, and each prediction is multiplied with each mask: squeeze both or none'
 
 def _broadcast_dice(p, m, pooled): # each prediction of the batch against each mask
@@ -1360,8 +1365,8 @@ def _metric_number(metric):
     pred = (z > 0).float()
     wrong = [(_BROADCAST, _broadcast_dice(pred, m, pooled)) for pooled in (False, True)] + [
         ('the union stands in the denominator, where Dice has the sum of both', 2 * _counted('iou', pred, m, pooled)) for pooled in (False, True)]
-    raise Wrong(f'the score is {value:.4f}, not between 0 and 1', closest(torch.tensor(value), {'': torch.tensor(torch.inf)}, wrong, .004)[1] or
-                ('the pictures are summed up, or its inputs are others' if value > 1 else ''))
+    cause = closest(torch.tensor(value), {'': torch.tensor(torch.inf)}, wrong, .004)[1]
+    raise Wrong(f'the score is {value:.4f}, not between 0 and 1', cause or ('the pictures are summed up, or its inputs are others' if value > 1 else ''))
 
 @probe('the value', _METRIC)
 def _metric_value(metric):
@@ -1561,8 +1566,8 @@ def _data_colours(data):
     def like(colours): return F.cosine_similarity(seen, colours, 0) > .6
     if like(drawn): return 'orange pets on blue ground stay orange'
     evidence = 'orange pets on blue ground are no longer so: red, green and blue change by {:.3g}, {:.3g}, {:.3g}'.format(*seen.tolist())
-    raise Wrong(evidence, 'blue and red are swapped: cv2.imread gives BGR' if like(drawn.flip(0)) else 'the pictures are converted to grey' if like(torch.ones(3))
-                else 'the channels are mixed up, or uint8 arithmetic ran over: 200 + 60 is 4')
+    raise Wrong(evidence, 'blue and red are swapped: cv2.imread gives BGR' if like(drawn.flip(0)) else 'the pictures are converted to grey'
+                if like(torch.ones(3)) else 'the channels are mixed up, or uint8 arithmetic ran over: 200 + 60 is 4')
 
 # %% ../nbs/16_check.ipynb #1d868666
 def _edges(
@@ -1673,8 +1678,8 @@ def _data_epochs(data):
         causes = ['the augmentation is drawn once, when the dataset is made, or it is seeded in __getitem__',
                   'the result of the augmentation is thrown away, or it is seeded in __getitem__, or there is none']
         if data.folder: causes = [causes[all(_upright(mask) for _, mask in data.items)]]
-        if moves: causes = ['the dataset keeps a random generator of its own (so does Compose of albumentations 2), and each epoch starts with a copy of '
-                            'it: seed it anew for each item, with a number drawn from torch']
+        if moves: causes = ['the dataset keeps a random generator of its own (so does Compose of albumentations 2), and each epoch starts with '
+                            'a copy of it: seed it anew for each item, with a number drawn from torch']
         raise Wrong('two epochs give the same pictures' + (' when workers read them' if moves else ''), '; or '.join(causes))
     if data.augmented is False and (varies or moves):
         raise Wrong('the same item gives different pictures', 'validation and test pictures must not be augmented: a score would depend on luck')
@@ -1804,7 +1809,8 @@ def _step_inputs(step):
     (prediction, target), y, m = (t.flatten() for t in model.losses[0]), y.flatten(), masks.flatten()
     wrong = [('a sigmoid before a loss that takes logits, and so has one of its own', _near(prediction, y.sigmoid())),
              ('the prediction is thresholded', _near(prediction, 1. * (y > 0))), ('prediction and mask are swapped', _near(target, y))]
-    if len(prediction) < len(y): raise Wrong(f'the loss function got {len(prediction)} of the {len(y)} logits', 'only a part of the batch gets into the loss')
+    if len(prediction) < len(y):
+        raise Wrong(f'the loss function got {len(prediction)} of the {len(y)} logits', 'only a part of the batch gets into the loss')
     if not _near(prediction, y): raise Wrong('the loss function did not get the logits that the model gave', next((c for c, so in wrong if so), ''))
     if not _near(target, m):
         raise Wrong(f'the loss function got a mask with values from {target.min():.3g} to {target.max():.3g}, not the one of the batch',
@@ -2015,6 +2021,7 @@ def _evaluation_mistakes(z, m, size):
     yield _BROADCAST, 2 * sum((a[:, 0] * b).sum() for a, b in zip(pred.split(size), m.split(size))) / (pred.sum() + m.sum())
     for s in (10., 100., 1e3, 1e4): yield f'the epsilon is huge: as if {s:.0f} pixels of overlap were added', _soft_dice(pred, m, smooth=s)
 
+# %% ../nbs/16_check.ipynb #b4556f9c
 @probe('Dice, over all pictures alike', _EVALUATE)
 def _evaluate_score(evaluation):
     cases, scores = [], [] # one number may fit a mistake by chance, three will not
@@ -2052,8 +2059,8 @@ def check_evaluate(
 CHECKERS = dict(double_conv=check_double_conv, res_block=check_res_block, unet=check_unet, resnet34_unet=check_resnet34_unet,
                 dice_loss=check_dice_loss, metric=check_metric, dataset=check_dataset, training_step=check_training_step, evaluate=check_evaluate)
 _PATTERNS = {'resnet34_unet': r'res.*unet|unet.*res', 'unet': 'unet', 'double_conv': 'double|convblock',
-             'res_block': r'res.*block|basicblock', 'dataset': 'data|pets', 'dice_loss': 'loss', 'evaluate': 'eval|valid', 'training_step': 'step|train',
-             'metric': 'dice|iou|jaccard|metric|meter|score'}
+             'res_block': r'res.*block|basicblock', 'dataset': 'data|pets', 'dice_loss': 'loss', 'evaluate': 'eval|valid',
+             'training_step': 'step|train', 'metric': 'dice|iou|jaccard|metric|meter|score'}
 
 def checker_for(
     name:str, # of a class or function, such as 'MyUNet'
