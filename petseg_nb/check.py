@@ -1409,11 +1409,14 @@ _SHORT = 'it is the mean of the batch means: a picture in a short last batch wei
 def _metric_batches(metric):
     if not metric.meter: return 'it is a function of one batch: how batches are averaged, check_evaluate asks'
     z, m = _hard_cases()[1]
-    parts = [(z[:2], m[:2]), (z[2:], m[2:])]
-    value, right, wrong = torch.tensor(metric(*[(metric.takes(a), b) for a, b in parts])), _rights(metric.score, z, m), []
-    for first, last in zip(*(_rights(metric.score, *part).values() for part in parts)):
-        wrong += [(_SHORT, (first + last) / 2), ('only the last batch counts', last), ('only the first batch counts', first),
-                  ('the batches are summed up', first + last)]
+    value = torch.tensor(metric(*[(metric.takes(a), b) for a, b in zip(z.split(2), m.split(2))]))
+    right, wrong = _rights(metric.score, z, m), []
+    for mistake, pred in list(_mistaken_masks(z))[:2]: # none, and the threshold 0.5 on logits
+        for pooled in (False, True):
+            first, last = (_counted(metric.score, a, b, pooled) for a, b in zip(pred.split(2), m.split(2)))
+            batches = [(_SHORT, (first + last) / 2), ('only the last batch counts', last), ('only the first batch counts', first),
+                       ('the batches are summed up', first + last)]
+            wrong += [(_both(mistake, cause), v) for cause, v in batches]
     name, cause = closest(value, right, wrong, .004)
     if name is None: raise Wrong(f'batches of 2 and 1 pictures score {value:.4f} instead of {right["the mean over pictures"]:.4f}', cause)
     return f'batches of 2 and 1 pictures: {name}'
