@@ -726,9 +726,9 @@ class _Net:
     ): self.make, self.size, self.halvings = make, size, halvings
 
     def build(self) -> nn.Module: # new, in training mode
-        try: inspect.signature(self.make).bind(3, 1)
+        try: first, *_ = inspect.signature(self.make).bind(3, 1).arguments # its name
         except (TypeError, ValueError): return _build(self.make) # it takes no channels, or raises an error of its own
-        return _build(self.make, 3, 1)
+        return _build(self.make, *((1, 3) if re.search('class|out', first) else (3, 1)))
 
     def pictures(self, n:int=2) -> Tensor: return torch.randn(n, 3, self.size, self.size)
 

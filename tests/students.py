@@ -54,6 +54,8 @@ class MilesialUNet(nn.Module):
 class Bilinear(MilesialUNet):
     def __init__(self): super().__init__(bilinear=True)
 
+def classes_first(num_classes=1, in_channels=3): return MyUNet(in_channels, num_classes)
+
 class NoNorms(MyUNet): # biases, no BatchNorm, dropout, doubling by a kernel of 3
     def __init__(self):
         super().__init__()
@@ -155,7 +157,7 @@ def valid_pets(folder): return MyPets(folder, 'valid')
 
 RIGHT = [
     (check_double_conv, Block, {}), (check_double_conv, InFunctions, {}), (check_res_block, basic_block, {}),
-    (check_unet, MilesialUNet, {}), (check_unet, Bilinear, {}), (check_unet, NoNorms, {}),
+    (check_unet, MilesialUNet, {}), (check_unet, Bilinear, {}), (check_unet, NoNorms, {}), (check_unet, classes_first, {}),
     (check_resnet34_unet, smp_unet, {}), (check_resnet34_unet, smp_unet_plus_plus, {}), (check_resnet34_unet, Torchvision, {}),
     (check_dice_loss, smp.losses.DiceLoss('binary', from_logits=True), {}), (check_dice_loss, flat_dice_loss, {}),
     (check_dice_loss, smp.losses.DiceLoss('binary', from_logits=False), dict(inputs='probabilities')),
