@@ -81,6 +81,7 @@ class Report:
     @property
     def summary(self) -> str:
         wrong, n = sum(f.ok is False for f in self.findings), len(self.findings)
+        if self.findings[0].evidence.startswith('not written yet'): return f'{self.title}: not written yet'
         return f'{self.title}: ' + (f'{wrong} of {n} probes found something' if wrong else f'all {n} probes passed')
 
     def __repr__(self):
