@@ -155,8 +155,8 @@ def _undisturbed():
 # %% ../nbs/16_check.ipynb #54d20850
 _HINTS = {
     r'before Module.__init__': 'super().__init__() is missing in __init__, or comes too late',
-    r'Sizes of tensors must match except': 'two maps of different height and width are joined: a skip of another level, or an odd size that '
-                                           'was rounded when it was halved',
+    r'Sizes of tensors must match except': 'maps of different sizes are joined: a skip of another level, an odd size that was rounded '
+                                           'when it was halved, or a map that was kept from another call',
     r'expected input\[.*to have \d+ channels, but got': "the channels don't fit: after torch.cat, a map has the channels of both its parts",
     r'size of tensor a \(\d+\) must match': 'two tensors of different shapes are added or multiplied: in a residual block, the shortcut '
                                             'needs a 1×1 convolution with the same stride',
@@ -336,7 +336,9 @@ def _output(
     "What `model` makes of a copy of `x`"
     y = model(x.clone())
     if not isinstance(y, Tensor):
-        raise Wrong(f'the output is {type(y).__name__}, not a tensor', 'forward ends without a return' if y is None else '')
+        raise Wrong(f'the output is {type(y).__name__}, not a tensor', 'forward ends without a return' if y is None else
+                    'forward returns more than the map')
+    if not y.is_floating_point(): raise Wrong(f'the output is of {y.dtype}', 'it is thresholded, or argmax was taken')
     if expected and _shape(y) != expected: raise Wrong(f'{_shape(x)} became {_shape(y)}, not {expected}', causes.get(_shape(y), ''))
     if not y.isfinite().all(): raise Wrong(f'{int((~y.isfinite()).sum())} of {y.numel()} outputs are not finite')
     return y
@@ -348,7 +350,7 @@ def _shaken(
 ) -> nn.Module: # the same model, in evaluation mode
     "Move parameters and running statistics off their first values, so that none of them is 0 or 1 by chance"
     with torch.no_grad():
-        for p in model.parameters(): p.add_(torch.randn_like(p) * (0.1 if p.ndim == 1 else 0.1 * p.std()))
+        for p in model.parameters(): p.add_(torch.randn_like(p) * (0.1 if p.ndim == 1 else 0.1 * (p.std() or 0.1)))
         for _ in range(2): model(2 * x + 1)
     return model.eval()
 
@@ -786,7 +788,7 @@ def _wrong_ends(h):
     return [('a sigmoid at the end: the losses of this course take logits', h.sigmoid()), ('a tanh at the end', h.tanh()),
             ('a ReLU at the end makes each negative logit 0', h.relu()), ('a softmax over one channel is always 1', h.softmax(1)),
             ('a softmax over the pixels: each pixel is a question of its own', h.flatten(1).softmax(1).view_as(h)),
-            ('the output is thresholded', (h > 0).float())]
+            ('the output is thresholded', (h > 0).float()), ('a log-sigmoid at the end', F.logsigmoid(h))]
 
 # %% ../nbs/16_check.ipynb #c8ab1177
 _UPWARDS = {'conv_transpose2d', 'interpolate', 'upsample', 'pixel_shuffle', 'upsample_bilinear', 'upsample_nearest', 'repeat_interleave'}
@@ -928,7 +930,7 @@ def _net_place(net):
 def _net_once(net): return _once(net.calls)
 
 @probe('a gradient reaches every parameter', _UNET, _RESNET)
-def _net_gradient(net): return _trainable(net.build(), net.pictures())
+def _net_gradient(net): return _trainable(_shaken(net.build(), net.pictures()).train(), net.pictures()) # a head may start at 0
 
 @probe('BatchNorm collects', _UNET, _RESNET)
 def _net_collects(net): return _collecting(net.build(), net.pictures())
@@ -1142,7 +1144,9 @@ def _mistaken_dice(p, m, pooled):
                 'the Dice of the pictures is summed up; take the mean': 1 - len(p) * d, 'only the first picture counts': 1 - _soft_dice(p[:1], m[:1]),
                 'only the last picture counts': 1 - _soft_dice(p[-1:], m[-1:]), 'it is half of 1 − Dice': (1 - d) / 2,
                 'the union stands in the denominator, where Dice has the sum of both': 1 - 2 * _soft_dice(p, m, pooled, iou=True),
-                'it is BCE + Dice: hand over the Dice part alone': 1 - d + F.binary_cross_entropy(p, m)}.items()
+                'it is BCE + Dice: hand over the Dice part alone': 1 - d + F.binary_cross_entropy(p, m), 'it is in percent': 100 * (1 - d),
+                'it is 1 − recall': 1 - ((p * m).sum(dims) / m.sum(dims)).mean(), 'it is the mean absolute error': (p - m).abs().mean(),
+                'it is the mean squared error': (p - m).square().mean()}.items()
     overlap, total = (p * m).mean(dims), (p + m).mean(dims)
     yield ('means stand in the fraction instead of sums, so a smoothing of 1 weighs as much as a whole picture',
            1 - ((2 * overlap + 1) / (total + 1)).mean())
@@ -1349,7 +1353,7 @@ def _metric_mistakes(z, m, score):
         yield from {'the factor 2 is missing': d / 2, 'the mask is inverted': _counted(score, pred, 1 - m, pooled),
                     'it is the score of the background': background, 'the score of the background is averaged in': (d + background) / 2,
                     'the pictures are summed up; take their mean': len(z) * d, 'it is 1 − the score': 1 - d,
-                    'it is divided by the number of pictures once too often': d / len(z)}.items()
+                    'it is divided by the number of pictures once too often': d / len(z), 'it is in percent': 100 * d}.items()
     for i, which in (0, 'first'), (-1, 'last'): yield f'only the {which} picture counts', _counted(score, pred[i][None], m[i][None])
     overlap, total = (pred * m).sum(0), (pred + m).sum(0)
     yield 'the sums run over the batch, not over the pixels of a picture', (2 * overlap / total.clamp_min(1e-6)).mean()
@@ -1365,8 +1369,9 @@ def _metric_number(metric):
     value = metric((metric.takes(z), m))
     if 0 <= value <= 1.001: return f'{value:.4f}'
     pred = (z > 0).float()
-    wrong = [(_BROADCAST, _broadcast_dice(pred, m, pooled)) for pooled in (False, True)] + [
-        ('the union stands in the denominator, where Dice has the sum of both', 2 * _counted('iou', pred, m, pooled)) for pooled in (False, True)]
+    wrong = [pair for pooled in (False, True) for pair in (
+        (_BROADCAST, _broadcast_dice(pred, m, pooled)), ('it is in percent', 100 * _counted(metric.score, pred, m, pooled)),
+        ('the union stands in the denominator, where Dice has the sum of both', 2 * _counted('iou', pred, m, pooled)))]
     cause = closest(torch.tensor(value), {'': torch.tensor(torch.inf)}, wrong, .004)[1]
     raise Wrong(f'the score is {value:.4f}, not between 0 and 1', cause or ('the pictures are summed up, or its inputs are others' if value > 1 else ''))
 
@@ -1438,7 +1443,7 @@ def _stage_pets(
     folder:Path, # is filled with `images/` and `annotations/`, as Oxford-IIIT Pet has them
     n:int=60, # pictures; of each six, one is for the test
 ) -> None:
-    "Draw orange pets on blue ground, no two alike, none of them its own mirror image"
+    "Draw orange pets, those for the test pink, on blue ground, no two alike, none of them its own mirror image"
     rng, lists = np.random.default_rng(0), dict(trainval=[], test=[])
     for part in ('images', 'annotations/trimaps'): (folder/part).mkdir(parents=True)
     for i in range(n):
@@ -1447,7 +1452,7 @@ def _stage_pets(
         (top, left), wide = rng.uniform((.55, .35), (.65, .5)), rng.uniform(.16, .26)
         pet = ((y - top) / .17) ** 2 + ((x - left) / wide) ** 2 < 1                           # the body
         pet |= ((y - top + .22) / .13) ** 2 + ((x - left - wide * .7) / .12) ** 2 < 1         # the head, above and to the right
-        colour = np.where(pet[..., None], (225, 140, 60), (50, 90, 160)) + rng.normal(0, 12, (h, w, 3))
+        colour = np.where(pet[..., None], (230, 70, 130) if i % 6 == 5 else (225, 140, 60), (50, 90, 160)) + rng.normal(0, 12, (h, w, 3))
         colour += 25 * np.sin(9 * x + 6 * y + i)[..., None]                                   # light and shade
         inner, outer = ndimage.binary_erosion(pet, iterations=2), ndimage.binary_dilation(pet, iterations=2)
         Image.fromarray(colour.clip(0, 255).astype(np.uint8)).save(folder/f'images/Stage_{i}.jpg', quality=95)
@@ -1502,8 +1507,10 @@ def _data_shapes(data):
         raise Wrong(f'the picture has shape {_shape(image)}', 'the channels come last, as numpy has them: permute(2, 0, 1)')
     if _shape(image) != (3, h, w) or _shape(mask) not in ((h, w), (1, h, w)):
         raise Wrong(f'the picture has shape {_shape(image)}, the mask {_shape(mask)}; (3, H, W) and (1, H, W) are needed',
-                    'height and width of one of them are mixed up' if image.shape[1:] == (w, h) else
-                    'the mask has its channel last' if _shape(mask) == (h, w, 1) else '')
+                    'picture and mask are swapped' if image.shape[0] == 1 and mask.shape[0] == 3 else
+                    'height and width of one of them are mixed up' if image.shape[1:] == (w, h) != (h, w) else
+                    'the mask has its channel last' if _shape(mask) == (h, w, 1) else
+                    'the mask has a channel for each class: one of 0 and 1 is enough' if mask.shape[0] == 2 else '')
     if odd := [_shape(i) for i, _ in others if i.shape != image.shape]:
         raise Wrong(f"pictures of {_shape(image)} and {odd[0]} can't be put into one batch", 'they are not resized')
     return f'{n} items, the first of shape {_shape(image)} and {_shape(mask)}'
@@ -1521,7 +1528,8 @@ def _data_pixels(data):
     if high > 300: raise Wrong(evidence, 'pixels from 0 to 255 were normalised with the statistics of pixels from 0 to 1: divide by 255 first')
     if high > 20: raise Wrong(evidence, 'the pixels are floats from 0 to 255: not normalised, and a later step will not know it')
     if (spread := x.std()) < .05:
-        raise Wrong(f'{evidence}, with a standard deviation of only {spread:.2g}', 'divided by 255 twice, or normalised twice')
+        raise Wrong(f'{evidence}, with a standard deviation of only {spread:.2g}',
+                    'divided by 255 twice, or normalised twice' if spread else 'every pixel is the same')
     return evidence
 
 @probe('each item is another picture', _DATASET)
@@ -1556,6 +1564,17 @@ def _rim_and_centre(
     rim[h:-h, w:-w] = False
     return maps[:, rim].mean().item(), maps[:, 4 * h:-4 * h, 4 * w:-4 * w].mean().item()
 
+@probe('no test picture among the others', _DATASET)
+def _data_split(data):
+    if not data.folder: return 'not known for these pictures: hand over the class to find out'
+    x = torch.stack([image.float().flatten(1) for image, _ in data.items])  # (n, 3, H*W)
+    warmest = (x[:, 0] - x[:, 2]).topk(x.shape[2] // 10).indices  # (n, k), where the pet is
+    pink = int(((x[:, 1] - x[:, 2]).gather(1, warmest).mean(1) < 0).sum()) # as only the pets for the test are
+    if min(pink, len(x) - pink) < .05 * len(x): return 'all are of trainval.txt, or all of test.txt'
+    raise Wrong(f'{pink} of {len(x)} pictures are listed in test.txt, and the others in trainval.txt',
+                'the names come from the folder, or from list.txt; to split it later is fine: then hand over what makes one part')
+
+# %% ../nbs/16_check.ipynb #5dee5a7c
 @probe('pet is 1', _DATASET)
 def _data_inverted(data):
     edge, middle = _rim_and_centre(torch.stack([(mask == 1).float() for _, mask in data.items]))
@@ -1640,6 +1659,7 @@ def _outlined(image, mask):
 def _data_place(data):
     seen = [_edges(image) for image, _ in data.items]
     masks = [(F.avg_pool2d((mask == 1).float()[None, None], max(1, mask.shape[1] // 64))[0, 0] > .5).numpy() for _, mask in data.items]
+    if data.folder: masks = [ndimage.binary_fill_holes(mask) for mask in masks] # the next probe asks for them
     own = _fits(seen, masks)  # (n, 2)
     if (n := int(np.isfinite(own[:, 0]).sum())) < 12: return f'only {n} masks have an outline: too few to judge'
     found = _misplaced(seen, masks, own, 2 if data.folder else .3)
@@ -1787,7 +1807,8 @@ def _step_runs(step):
     if loss is None: raise Wrong('it returns None', 'return the loss as a number: loss.item()')
     if not isinstance(loss, (float, Tensor, np.floating)) or isinstance(loss, Tensor) and loss.numel() != 1:
         raise Wrong(f'it returns {type(loss).__name__}, not one number')
-    if not model.seen: raise Wrong('the model was never called')
+    if (n := len(model.seen)) == 0: raise Wrong('the model was never called')
+    if n > 1: raise Wrong(f'the model was called {n} times for one batch', 'each call takes its time, and moves the statistics of BatchNorm')
     return f'{float(loss):.4f}'
 
 @probe('the loss it returns holds no graph', _TRAINING)
@@ -1810,6 +1831,9 @@ def _step_inputs(step):
         raise Wrong(f'the model got pictures of shape {_shape(x)} with values up to {x.abs().max():.2g}',
                     'pixels from 0 to 255 are not normalised' if x.abs().max() > 20 else 'they are normalised twice, or divided by 255 twice'
                     if x.float().std() < .1 else '')
+    a, b = (t.float() - t.float().mean((0, 2, 3), keepdim=True) for t in (x, images))
+    if F.cosine_similarity(a.flatten(), b.flatten(), 0) < .9: raise Wrong('the model got other pictures than those of the batch',
+                                                                          'they were changed in the step, and their masks were not')
     if not model.losses: raise Wrong('the loss function was never called')
     (prediction, target), y, m = (t.flatten() for t in model.losses[0]), y.flatten(), masks.flatten()
     wrong = [('a sigmoid before a loss that takes logits, and so has one of its own', _near(prediction, y.sigmoid())),
@@ -1983,6 +2007,8 @@ def _evaluate_runs(evaluation):
                     {8: 'the last, smaller batch is dropped', 4: 'return stands inside the loop over batches'}.get(seen, ''))
     if max(x.abs().max() for x, *_ in model.seen) > 20:
         raise Wrong('the model got pixels from 0 to 255', 'the pictures are not normalised as in training')
+    if min(x.float().std() for x, *_ in model.seen) < .1:
+        raise Wrong('the model got pictures of hardly any contrast', 'they are normalised, or divided by 255, twice')
     return f'{score:.4f} for 9 pictures in batches of 4, 4 and 1'
 
 @probe('in evaluation mode', _EVALUATE)
@@ -1992,7 +2018,8 @@ def _evaluate_mode(evaluation):
     if not trained and moved < 1e-6:
         return 'afterwards the model is ' + ('in training mode' if model.training else 'still in eval(): training must call train()')
     raise Wrong(f'BatchNorm was in training mode for {trained} of {len(model.seen)} batches; its running mean moved by {moved:.2f}',
-                'model.eval() is missing: the score depends on who else is in the batch, and the model learns from the validation pictures')
+                'model.eval() is missing: the score depends on who else is in the batch, and the model learns from the validation pictures'
+                if trained else 'something else changes the running statistics')
 
 # %% ../nbs/16_check.ipynb #266e7a60
 @probe('without gradients', _EVALUATE)
@@ -2008,6 +2035,7 @@ def _evaluate_weights(evaluation):
 # %% ../nbs/16_check.ipynb #a9da1697
 def _evaluation_mistakes(z, m, size):
     "Pairs of known mistakes and the score they give: what is taken for the mask, what is counted, how it is averaged"
+    yield 'every picture scores 1: is the mask compared with itself?', torch.ones(())
     for cause, pred in _mistaken_masks(z):
         for score, name in _NAMES.items():
             what = _both(cause, score != 'dice' and f'it is {name}, not Dice')
@@ -2022,6 +2050,8 @@ def _evaluation_mistakes(z, m, size):
     yield 'the mask is inverted', _counted('dice', pred, 1 - m)
     yield 'the factor 2 is missing', _counted('dice', pred, m) / 2
     yield 'the last, smaller batch is left out', _counted('dice', pred[:-1], m[:-1])
+    yield 'it is in percent', 100 * _counted('dice', pred, m)
+    yield 'the pictures are summed up; take their mean', len(z) * _counted('dice', pred, m)
     yield 'it is the loss, not Dice', F.binary_cross_entropy_with_logits(z, m)
     yield _BROADCAST, 2 * sum((a[:, 0] * b).sum() for a, b in zip(pred.split(size), m.split(size))) / (pred.sum() + m.sum())
     for s in (10., 100., 1e3, 1e4): yield f'the epsilon is huge: as if {s:.0f} pixels of overlap were added', _soft_dice(pred, m, smooth=s)

@@ -51,6 +51,12 @@ class MilesialUNet(nn.Module):
         for up, skip in zip(self.ups, skips[::-1]): x = up(x, skip)
         return self.outc(x)
 
+class ZeroHead(MilesialUNet):
+    def __init__(self):
+        super().__init__()
+        nn.init.zeros_(self.outc.weight)
+        nn.init.zeros_(self.outc.bias)
+
 class Bilinear(MilesialUNet):
     def __init__(self): super().__init__(bilinear=True)
 
@@ -157,7 +163,7 @@ def valid_pets(folder): return MyPets(folder, 'valid')
 
 RIGHT = [
     (check_double_conv, Block, {}), (check_double_conv, InFunctions, {}), (check_res_block, basic_block, {}),
-    (check_unet, MilesialUNet, {}), (check_unet, Bilinear, {}), (check_unet, NoNorms, {}), (check_unet, classes_first, {}),
+    (check_unet, MilesialUNet, {}), (check_unet, Bilinear, {}), (check_unet, ZeroHead, {}), (check_unet, NoNorms, {}), (check_unet, classes_first, {}),
     (check_resnet34_unet, smp_unet, {}), (check_resnet34_unet, smp_unet_plus_plus, {}), (check_resnet34_unet, Torchvision, {}),
     (check_dice_loss, smp.losses.DiceLoss('binary', from_logits=True), {}), (check_dice_loss, flat_dice_loss, {}),
     (check_dice_loss, smp.losses.DiceLoss('binary', from_logits=False), dict(inputs='probabilities')),
@@ -264,6 +270,15 @@ class SameItem(MyPets):
     def __getitem__(self, i): return super().__getitem__(0)
 class TooLong(MyPets):
     def __len__(self): return 2 * super().__len__()
+class TestPictures(MyPets):
+    __test__ = False
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.names = sorted(path.stem for path in (self.folder/'images').iterdir())
+class SmoothTrimap(MyPets):
+    def __getitem__(self, i):
+        trimap = Image.open(self.folder/'annotations'/'trimaps'/f'{self.names[i]}.png').resize((64, 64), Image.BILINEAR)
+        return super().__getitem__(i)[0], torch.from_numpy(np.array(trimap) != 2)[None].float()
 class MasksBeside(MyPets):
     def __getitem__(self, i): return super().__getitem__(i)[0], super().__getitem__((i + 1) % len(self))[1]
 
@@ -320,6 +335,7 @@ WRONG = [ # checker, what is checked, flags, words of the report
     (check_dataset, pets(lambda x, m: (x, 255 * m)), {}, '255 is pet here'), (check_dataset, pets(views), {}, 'the outlines of the masks lie on no edges'),
     (check_dataset, pets(lambda x, m: (x.transpose(1, 2), m)), {}, 'one of the two is always changed'),
     (check_dataset, SameItem, {}, 'does not use its index'), (check_dataset, TooLong, {}, 'and there is no item'),
+    (check_dataset, TestPictures, {}, 'are listed in test.txt'), (check_dataset, SmoothTrimap, {}, 'the trimap was resized bilinearly'),
     (check_dataset, MasksBeside, {}, 'off by one'), (check_dataset, MyPets, dict(augmented=False), 'must not be augmented'),
     (check_dataset, Albumented, dict(augmented=True), 'a random generator of its own'),
     (check_dataset, valid_pets, dict(augmented=True), 'or there is none'),
@@ -330,8 +346,11 @@ WRONG = [ # checker, what is checked, flags, words of the report
     (check_training_step, step(predict=lambda model, x: model(x / 255)), {}, 'divided by 255 twice'),
     (check_training_step, step(lose=lambda loss_fn, z, m: loss_fn(z[:1], m[:1])), {}, 'only a part of the batch'),
     (check_training_step, step(lose=lambda loss_fn, z, m: -loss_fn(z, m)), {}, 'move up the gradient'),
+    (check_training_step, step(predict=lambda model, x: [model(x) for _ in range(2)][1]), {}, 'called 2 times'),
+    (check_training_step, step(predict=lambda model, x: model(x.flip(3))), {}, 'other pictures than those of the batch'),
     (check_training_step, clips_scaled, {}, 'call scaler.unscale_(optimizer) before'), (check_training_step, exits, {}, 'sys.exit()'),
     (check_evaluate, evaluation(mode=True), {}, 'model.eval() is missing'), (check_evaluate, evaluation(grad=True), {}, 'inference_mode() is missing'),
+    (check_evaluate, evaluation(mean=lambda scores: 100 * torch.cat(scores).mean()), {}, 'it is in percent'),
     (check_evaluate, evaluation(.5), {}, 'the threshold 0.5 is applied to logits'),
     (check_evaluate, evaluation(mean=mean_of_means), {}, 'the mean of the batch means'),
     (check_evaluate, evaluation(mean=lambda scores: max(s.mean() for s in scores)), {}, 'Dice is'),
