@@ -1,0 +1,142 @@
+"""The checkers, on right implementations of other people, on bugs that were not known when they were written, and as a command."""
+import ast, inspect, json, os, random, re, subprocess, sys, time
+from pathlib import Path
+import matplotlib
+import numpy as np
+import pytest
+import torch
+import my_petseg
+from conftest import ROOT
+from petseg_nb.check import CHECKERS
+from students import RIGHT, WRONG
+
+EXERCISE = ROOT/'nbs'/'exercises'/'my_petseg.ipynb'
+
+
+def answer(cell):
+    "The source of a cell of the exercise, with the right code in the place of each stub"
+    source = ''.join(cell['source'])
+    if 'raise NotImplementedError' not in source: return source
+    name, = re.findall(r'^(?:class|def) (\w+)', source, re.M)[:1]
+    rest = [ast.unparse(node) for node in ast.parse(source).body[1:]]
+    return '\n'.join([inspect.getsource(getattr(my_petseg, name)), *rest])
+
+
+@pytest.fixture(scope='module')
+def solved():
+    "The exercise as a notebook of a student who has got everything right"
+    notebook = json.loads(EXERCISE.read_text(encoding='utf-8'))
+    for cell in notebook['cells']:
+        if cell['cell_type'] == 'code': cell['source'] = answer(cell)
+    return notebook
+
+
+def test_the_exercise_can_be_solved(solved, tmp_path, monkeypatch):
+    monkeypatch.setattr('tempfile.tempdir', str(tmp_path))
+    matplotlib.use('agg')
+    names = {'__name__': 'student'}
+    for cell in solved['cells']:
+        if cell['cell_type'] == 'code': exec(cell['source'], names)
+    assert [str(report) for report in names['reports'] if not report.passed] == []
+    assert names['history'][-1] > .85 and len(names['reports']) == 10
+
+
+def named(checker, thing, *_): return f'{checker.__name__}({getattr(thing, "__name__", type(thing).__name__)})'
+
+
+@pytest.mark.parametrize('checker, thing, flags', [pytest.param(*case, id=named(*case)) for case in RIGHT])
+def test_right_code_passes(checker, thing, flags):
+    report = checker(thing, **flags)
+    assert report.passed, report
+
+
+@pytest.mark.parametrize('checker, thing, flags, words', [pytest.param(*case, id=named(*case)) for case in WRONG])
+def test_a_bug_is_named(checker, thing, flags, words):
+    report = checker(thing, **flags)
+    assert not report.passed and words in re.sub(r'\s+', ' ', str(report)), report
+
+
+def loops(*_):
+    while True: pass
+def stubborn(*_):
+    while True:
+        try: time.sleep(.1)
+        except: pass
+def leaves(*_): sys.exit('bye')
+def dies(*_): os._exit(0)
+def is_killed(*_): os.kill(os.getpid(), 9)
+def recurses(*_): return recurses()
+def hoards(*_): return [torch.zeros(10**9) for _ in range(100)]
+def starts_others(*_):
+    subprocess.Popen(['sleep', '611'])
+    stubborn()
+def meddles(*_):
+    print('noise')
+    print('noise', file=sys.stderr)
+    os.write(1, b'noise')
+    torch.set_default_dtype(torch.float64)
+    torch.set_grad_enabled(False)
+    torch.use_deterministic_algorithms(True)
+    torch.manual_seed(1), np.random.seed(1), random.seed(1)
+    os.environ['MEDDLED'] = 'yes'
+    os.chdir('/')
+def nothing(*_): return None
+class Unspeakable:
+    "Breaks whoever looks at it"
+    def __init__(self, *_): pass
+    def __getattr__(self, name): raise SystemExit('do not touch')
+    def __repr__(self): raise RuntimeError('no repr')
+    __str__ = __repr__
+
+WILD = [loops, stubborn, leaves, dies, is_killed, recurses, hoards, starts_others, meddles, nothing, Unspeakable, Unspeakable(), 3, None, 'text']
+def states(): return (torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate(), torch.get_default_dtype(),
+                      torch.is_grad_enabled(), torch.are_deterministic_algorithms_enabled(), os.environ.get('MEDDLED'), os.getcwd())
+
+
+@pytest.mark.skipif(sys.platform != 'linux' or torch.cuda.is_available(), reason='probes run in a process of their own on Linux without a GPU')
+@pytest.mark.parametrize('kind', CHECKERS)
+def test_nothing_stops_a_checker(kind, capfd):
+    before = states()
+    for wild in WILD:
+        report = CHECKERS[kind](wild, seconds=.5)
+        assert not report.passed and report.findings[0].evidence, f'{wild}: {report}'
+    assert states() == before and capfd.readouterr() == ('', '')
+    assert 'sleep\x00611' not in [p.read_text() for p in Path('/proc').glob('[0-9]*/cmdline')]
+
+
+def petseg_check(*flags, cwd):
+    return subprocess.run([Path(sys.executable).parent/'petseg_check', *flags], cwd=cwd, capture_output=True, text=True, timeout=120,
+                          env=os.environ | {'PYTHONPATH': str(ROOT)})
+
+
+RIGHT_MODULE = 'print("noise")\n' + (ROOT/'tests'/'my_petseg.py').read_text(encoding='utf-8')
+
+@pytest.mark.parametrize('source, name, status, words', [
+    (RIGHT_MODULE, 'MyUNet', 0, 'all 13 probes passed'),
+    (RIGHT_MODULE + 'my_dice_loss = lambda z, m: 1 - my_dice((z > 0).float(), m).mean()', 'my_dice_loss', 1, 'there is a threshold in it'),
+    (RIGHT_MODULE + 'def my_step(*_): import os; os._exit(0)', 'my_step', 1, 'os._exit or the like'),
+    (RIGHT_MODULE + 'def my_step(*_): raise SystemExit', 'my_step', 1, 'sys.exit()'),
+    (RIGHT_MODULE + 'def my_step(*_):\n    while True: pass', 'my_step', 1, 'a loop that does not end'),
+    (RIGHT_MODULE, 'OtherUNet', 2, 'submission.py has no OtherUNet: it has Path, Dataset, MyPets'),
+    ('def my_dice(:', 'my_dice', 2, 'SyntaxError'),
+    ('import nowhere', 'my_dice', 2, 'No module named'),
+    ('while True: pass', 'my_dice', 2, 'still running after 2 s'),
+    ('import os\nos._exit(0)', 'my_dice', 2, 'the process was ended with status 0'),
+    ('raise SystemExit', 'my_dice', 2, 'can not be imported: SystemExit'),
+], ids='right wrong os._exit sys.exit endless missing syntax import endless-import os._exit-import sys.exit-import'.split())
+def test_the_command_on_a_module(tmp_path, source, name, status, words):
+    (tmp_path/'submission.py').write_text(source)
+    done = petseg_check(f'submission.py:{name}', '--seconds', '2' if 'while' in source else '20', cwd=tmp_path)
+    assert done.returncode == status and 'noise' not in done.stdout, done.stdout + done.stderr
+    assert words in re.sub(r'\s+', ' ', done.stderr if status == 2 else done.stdout) and 'Traceback' not in done.stderr
+    assert done.stderr.count('\n') == (status == 2)
+
+
+def test_the_command_on_a_notebook(solved, tmp_path):
+    solved['cells'].append(dict(cell_type='code', source='raise KeyError("a cell that nothing needs")'))
+    (tmp_path/'my_petseg.ipynb').write_text(json.dumps(solved))
+    for flags in (['MyPets', '--augmented', 'yes'], ['my_valid_pets', '--as', 'dataset', '--augmented', 'no'], ['MyResBlock'], ['my_evaluate']):
+        done = petseg_check(f'my_petseg.ipynb:{flags[0]}', *flags[1:], cwd=tmp_path)
+        assert done.returncode == 0 and 'probes passed' in done.stdout, done.stdout + done.stderr
+    done = petseg_check(f'{EXERCISE}:MyUNet', cwd=tmp_path)
+    assert done.returncode == 1 and 'not written yet: MyUNet: make the levels' in done.stdout
