@@ -384,7 +384,7 @@ def in_order(
     while waiting: yield waiting.popleft().result()
 
 def predict_files(
-    segmenter:Segmenter,
+    segmenter:Segmenter, # the network, with its preprocessing
     paths, # of pictures
     out_dir:Path, # a folder, for NAME_mask.png and so on
     extras=(), # any of 'overlay', 'cutout', 'probabilities' and 'rle'
