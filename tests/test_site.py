@@ -259,7 +259,7 @@ def test_links_of_pages_resolve(site):
     ids = {}
     for name in PAGES:
         shown = ''.join(''.join(o['data'].get('text/markdown', '')) + '\n' for c in cells(site/name) for o in c.get('outputs', []) if 'data' in o)
-        found = [pandoc_id(h) for h in headings(prose(site/name) + '\n' + re.sub(FENCE, '', shown))]
+        found = [pandoc_id(re.sub(r'\[(.+?)\]\(.+?\)', r'\1', h)) for h in headings(prose(site/name) + '\n' + re.sub(FENCE, '', shown))]
         ids[re.sub(r'(^|/)\d+[a-zA-Z0-9]*_', r'\1', name).replace('.ipynb', '.html')] = ids[name] = set(found)
     for name in PAGES:
         text = prose(site/name)
