@@ -173,6 +173,15 @@ def test_chapter_opens_in_colab(name):
     assert source(third) == install and third['metadata'] == {'jupyter': {'source_hidden': True}}, 'the third cell must install the package in Colab'
 
 
+@pytest.mark.parametrize('name', PAGES)
+def test_figures_have_caption_and_alternative_text(name):
+    for c in cells(NBS/name):
+        text = source(c)
+        if any(k.startswith('image') for o in c.get('outputs', []) for k in o.get('data', {})):
+            assert all(re.search(rf'^#\| {option}: \S', text, re.M) for option in ('label', 'fig-cap', 'fig-alt')), text
+        if c['cell_type'] == 'markdown': assert '![](' not in text and not re.search(r'<img(?![^>]*alt=)', plain(text)), text
+
+
 def targets(text): return re.findall(r'\]\(([^()\s]+(?:\([^()\s]*\)[^()\s]*)*)\)|(?:src|href)="([^"]+)"', plain(text))
 
 
