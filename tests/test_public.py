@@ -21,7 +21,7 @@ def test_version_is_the_same_everywhere():
     assert re.search(rf"^## {re.escape(CFG['version'])}\b", read('CHANGELOG.md'), re.M), 'CHANGELOG.md does not speak of this version'
 
 
-@pytest.mark.parametrize('path', ROOT.glob('.github/workflows/*.yml'), ids=lambda p: p.stem)
+@pytest.mark.parametrize('path', sorted(ROOT.glob('.github/workflows/*.yml')), ids=lambda p: p.stem)
 def test_workflows_are_bounded(path):
     text = path.read_text(encoding='utf-8')
     workflow = yaml.safe_load(text)
