@@ -86,7 +86,8 @@ def head(
 ) -> list: # lines
     "What stands before the docstring: decorators, name, parameters and their comments"
     if node.body[0].lineno == node.lineno: return [lines[node.lineno - 1].partition('): ')[0] + ')'] # all in one line
-    return lines[min(n.lineno for n in (node, *node.decorator_list)) - 1:node.body[0].lineno - 1]
+    found = lines[min(n.lineno for n in (node, *node.decorator_list)) - 1:node.body[0].lineno - 1]
+    return [line for line in found if line != '@patch']
 
 def exported(
     symbol, # a function or a class, of a notebook or of the package
@@ -118,9 +119,9 @@ class Documentation:
     ): self.symbol, self.name, self.level = inspect.unwrap(exported(symbol)), name or symbol.__qualname__, title_level
 
     def _repr_markdown_(self):
-        address, symbol = _modidx.d['settings'], self.symbol
+        address, symbol, heading = _modidx.d['settings'], self.symbol, self.name.replace('__', r'\_\_') # or `__call__` becomes bold
         place = f"{address['git_url']}/blob/{address['branch']}/{symbol.__module__.replace('.', '/')}.py#L{inspect.getsourcelines(symbol)[1]}"
-        return (f'---\n\n[source]({place}){{style="float:right; font-size:smaller"}}\n\n{"#"*self.level} {self.name}\n\n'
+        return (f'---\n\n[source]({place}){{style="float:right; font-size:smaller"}}\n\n{"#"*self.level} {heading}\n\n'
                 f'```python\n{outline(symbol)}\n```\n\n{inspect.getdoc(symbol)}')
 
 # %% ../nbs/18_pages.ipynb #27f6a246
