@@ -151,7 +151,8 @@ HIGHLIGHT = dict( # of Quarto's style `arrow`, on code-block-bg
 
 @pytest.mark.parametrize('name', ['light', 'dark'])
 def test_text_can_be_read(name):
-    sheet = (NBS/f'theme/{name}.scss').read_text(encoding='utf-8')
+    sheets = [f for f in QUARTO['format']['html']['theme'][name] if f.endswith('.scss')]
+    sheet = '\n'.join((NBS/f).read_text(encoding='utf-8') for f in sheets)
     colours = dict(re.findall(r'^\$([\w-]+): (#\w{6});', sheet, re.M))
     pairs = [(colours[a], colours[b], f'{a} on {b}') for a, b in PAIRS] + \
             [(c, colours['code-block-bg'], f'code in {c}') for c in HIGHLIGHT[name].split()] + \
