@@ -180,6 +180,7 @@ def test_figures_have_caption_and_alternative_text(name):
         text = source(c)
         if any(k.startswith('image') for o in c.get('outputs', []) for k in o.get('data', {})):
             assert all(re.search(rf'^#\| {option}: \S', text, re.M) for option in ('label', 'fig-cap', 'fig-alt')), text
+        for diagram in re.findall(r'(?ms)^```mermaid.*?^```', text): assert re.search(r'^\s*accDescr: \S', diagram, re.M), diagram
         if c['cell_type'] == 'markdown': assert '![](' not in text and not re.search(r'<img(?![^>]*alt=)', plain(text)), text
 
 
