@@ -77,7 +77,8 @@ def portable(
     if cell.cell_type == 'markdown': cell.source = to_quarto(cell.source)
     for output in cell.get('outputs', []):
         shown = output.get('data', {})
-        if 'text/markdown' in shown: shown['text/markdown'] = without_links(''.join(shown['text/markdown']))
+        if 'text/html' in shown: shown['text/markdown'] = f"```{{=html}}\n{''.join(shown.pop('text/html'))}\n```"
+        elif 'text/markdown' in shown: shown['text/markdown'] = without_links(''.join(shown['text/markdown']))
 
 # %% ../nbs/18_pages.ipynb #42302ab6
 def head(

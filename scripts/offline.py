@@ -1,6 +1,5 @@
 """What Quarto runs when the site is rendered: links to our own pages become relative, and a page that asks another machine for
-anything fails the build. Quarto asks a CDN for require.js, jQuery and the widgets' manager where an output is HTML, JavaScript or a widget:
-chapters show figures and text, so it has no cause to."""
+anything fails the build."""
 import os, re, sys
 from configparser import ConfigParser
 from html.parser import HTMLParser
