@@ -90,6 +90,7 @@ def head(
     found = lines[min(n.lineno for n in (node, *node.decorator_list)) - 1:node.body[0].lineno - 1]
     return [line for line in found if line != '@patch']
 
+# %% ../nbs/18_pages.ipynb #99e994fc
 def exported(
     symbol, # a function or a class, of a notebook or of the package
 ): # the one of the package, if there is one
