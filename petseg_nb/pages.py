@@ -58,6 +58,7 @@ def to_quarto(
     keep = lambda m: fences.append(re.sub(r'^```\s*mermaid$', '```{mermaid}', m[0], flags=re.M)) or '\0'
     text = re.sub(fence, keep, markdown)
     text = re.sub(r'<div class="alert alert-(?P<kind>\w+)">\n\n(?P<text>.*?)\n\n</div>', callout, text, flags=re.S)
+    text = re.sub(r'(?m)^(#+ .*?)\[(`[^`]+`)\]\([^)]*\)', r'\1\2', text) # a heading that nbdev made a link
     text = re.sub(r'!\[([^]]*)\]\([^)]*colab-badge\.svg\)', r'\1', text)
     text = re.sub(r'(\]\((?!\w+:)[^)#\s]*#)([^)]+)\)', lambda m: f'{m[1]}{pandoc_id(m[2])})', text)
     text = re.sub(TABLE, widths, text)
