@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['FORMATS', 'find_pets', 'read_list', 'PetRecord', 'scan_pets', 'course_split', 'download_pets', 'Defect', 'process',
-           'NotebookBar', 'progress', 'check_pets', 'defect_table', 'trimap_to_mask', 'open_picture', 'to_rgb',
-           'resize_rgb', 'read_pet', 'PetDataset', 'replacing', 'decode_once', 'EpochBatches', 'pet_dataloaders',
-           'set_epoch', 'show_batch']
+           'progress', 'check_pets', 'defect_table', 'trimap_to_mask', 'open_picture', 'to_rgb', 'resize_rgb',
+           'read_pet', 'PetDataset', 'replacing', 'decode_once', 'EpochBatches', 'pet_dataloaders', 'set_epoch',
+           'show_batch']
 
 # %% ../nbs/01_data.ipynb #326aa378
 import hashlib, io, os, signal, tempfile, warnings
@@ -188,7 +188,7 @@ def process() -> tuple[int, int]: # its number, from 0, and the number of all; `
     return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
 
 # %% ../nbs/01_data.ipynb #7c01aa05
-class NotebookBar(tqdm):
+class _NotebookBar(tqdm):
     "A bar of `tqdm` in a notebook: one line of text, empty when it is closed"
     def __init__(self, *args, **kwargs):
         self.line = display({'text/plain': ''}, raw=True, display_id=True)
@@ -202,7 +202,7 @@ def progress(
     done:int=0, # items that were done before
 ) -> tqdm: # an iterator, and a context manager that removes the bar
     "A progress bar in a terminal or a notebook; nothing in a log file, or in all but the first of several processes"
-    kind = NotebookBar if 'IPKernelApp' in getattr(get_ipython(), 'config', {}) and process()[0] == 0 else tqdm
+    kind = _NotebookBar if 'IPKernelApp' in getattr(get_ipython(), 'config', {}) and process()[0] == 0 else tqdm
     return kind(items, description, total, leave=False, initial=done, disable=True if process()[0] else None)
 
 # %% ../nbs/01_data.ipynb #60daa0cd

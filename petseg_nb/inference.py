@@ -386,7 +386,7 @@ def in_order(
 
 # %% ../nbs/10_inference.ipynb #0a5508f8
 def predict_files(
-    segmenter:Segmenter,
+    segmenter:Segmenter, # the network, with its preprocessing
     paths, # of pictures
     out_dir:Path, # a folder, for NAME_mask.png and so on
     extras=(), # any of 'overlay', 'cutout', 'probabilities' and 'rle'

@@ -147,7 +147,9 @@ LOSSES = dict(bce=bce_loss, dice=dice_loss, bce_dice=BCEDiceLoss(), focal=FocalL
 CHOICES = dict(model=list(MODELS), border=['pet', 'background', 'ignore'], augment=list(PRESETS), loss=list(LOSSES),
                device=['auto', 'cpu', 'cuda', 'mps'], precision=['auto', 'fp32', 'bf16', 'fp16'])
 
-def check_config(config):
+def check_config(
+    config, # a `TrainConfig`
+):
     "`ValueError` for a value that can't be used"
     def need(right, name, rule):
         if not right: raise ValueError(f'{name}={getattr(config, name)!r}: must be {rule}')
@@ -445,14 +447,21 @@ def fit(
     return run.history
 
 # %% ../nbs/08_training.ipynb #a0ce25b3
-def report(run, bar, callbacks):
+def report(
+    run:Run, # at the end of an epoch
+    bar, # of `progress`
+    callbacks:tuple, # each is called with the averaged model and the history
+):
     "Tell of the last epoch: a line of text, and each callback"
     if process()[0]: return
     bar.write('epoch {epoch:3}  train loss {train_loss:.4f}  valid loss {valid_loss:.4f}  valid dice {valid_dice:.4f}'.format(**run.history[-1]))
     sys.stdout.flush() # into a log file too
     for callback in callbacks: callback(run.average, run.history)
 
-def stopped(run, asked):
+def stopped(
+    run:Run, # whose state is saved
+    asked:list, # the numbers of the signals that came; empty in a process that was asked by another
+) -> Stopped:
     "The exception for a run that was asked to stop"
     number = asked[0] if asked else signal.SIGTERM
     place = f'after step {run.step} of {run.steps} in epoch {len(run.history) + 1}' if run.step else f'after epoch {len(run.history)}'

@@ -23,7 +23,7 @@ def installed(tmp_path_factory):
 
 
 def test_wheel_brings_all_chapters(installed):
-    names = lambda folder: {p.relative_to(folder).as_posix() for p in folder.rglob('*') if p.is_file() and p.suffix != '.yml'}
+    names = lambda folder: {p.relative_to(folder).as_posix() for p in folder.rglob('*') if p.is_file() and p.suffix not in ('.yml', '.scss', '.txt')}
     assert names(installed/'petseg_nb/nbs') == names(installed.parent/'tree/nbs')
 
 

@@ -1,7 +1,24 @@
-"""The part of the site's build that needs no Quarto: nbdev processes every notebook."""
-import json, os, shutil, subprocess, sys
-import yaml
+"""What can be tested of the site without Quarto: its configuration, the pages that nbdev makes for it, their links, colours and requests."""
+import importlib.util, json, os, re, shutil, subprocess, sys
+from configparser import ConfigParser
+from pathlib import Path
+from urllib.parse import urlparse
+from xml.etree import ElementTree
+import pytest, yaml
+from PIL import Image
 from conftest import ROOT
+from petseg_nb.pages import CALLOUTS, pandoc_id
+
+NBS = ROOT/'nbs'
+PAGES = sorted(p.relative_to(NBS).as_posix() for p in NBS.rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts)
+CHAPTERS = [name for name in PAGES if name[0].isdigit()]
+config = ConfigParser(delimiters=['='])
+config.read(ROOT/'settings.ini', encoding='utf-8')
+CFG = config['DEFAULT']
+BLOB = f"{CFG['git_url']}/blob/{CFG['branch']}/"
+QUARTO = yaml.safe_load((ROOT/'_quarto.yml').read_text(encoding='utf-8'))
+SIDEBAR = yaml.safe_load((NBS/'sidebar.yml').read_text(encoding='utf-8'))['website']['sidebar']
+FENCE = r'(?ms)^```.*?^```'
 
 BUILD = '''
 from nbdev.doclinks import _build_modidx
@@ -11,22 +28,300 @@ refresh_quarto_yml(); _build_modidx(); nbdev_sidebar.__wrapped__(); proc_nbs(n_w
 '''
 
 
-def test_nbdev_processes_all_notebooks(tmp_path):
-    tree = tmp_path/'tree'
+def cells(path): return json.loads(path.read_text(encoding='utf-8'))['cells']
+def source(cell): return ''.join(cell['source'])
+def prose(path): return '\n\n'.join(source(c) for c in cells(path) if c['cell_type'] == 'markdown')
+def plain(text): return re.sub(r'`[^`\n]*`', '', re.sub(FENCE, '', text))
+def headings(text): return re.findall(r'^#{1,6} (.+?)\s*$', re.sub(FENCE, '', text), re.M)
+
+
+@pytest.fixture(scope='session')
+def site(tmp_path_factory):
+    "The pages as nbdev leaves them to Quarto"
+    tree = tmp_path_factory.mktemp('site')/'tree'
     shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns('.git', 'data', 'runs', 'test-artifacts', '_proc', '_docs', '*.egg-info'))
     subprocess.run(['git', 'init', '-q'], cwd=tree, check=True) # nbdev asks git for the repository's address
-    run = subprocess.run([sys.executable, '-c', BUILD], cwd=tree, capture_output=True, text=True,
+    run = subprocess.run([sys.executable, '-W', 'error::UserWarning', '-c', BUILD], cwd=tree, capture_output=True, text=True,
                          env=os.environ | {'PYTHONPATH': str(tree)})
     assert run.returncode == 0, run.stdout + run.stderr
-    for path in ROOT.glob('nbs/**/*.ipynb'):
-        processed = json.loads((tree/'_proc'/path.relative_to(ROOT/'nbs')).read_text(encoding='utf-8'))
-        front = yaml.safe_load(''.join(processed['cells'][0]['source']).strip().strip('-'))
-        assert front['title'] and front['description'], f'{path.name} has no title or summary'
+    return tree/'_proc'
+
+
+@pytest.fixture(scope='session')
+def offline():
+    spec = importlib.util.spec_from_file_location('offline', ROOT/'scripts/offline.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# The configuration
+
+KEYS = { # those that Quarto 1.6 knows and that make sense here; it is silent on some that it does not know, and fails on others
+    (): 'project lang website format execute metadata-files',
+    ('project',): 'type output-dir resources post-render pre-render render',
+    ('website',): 'title description favicon image image-alt open-graph twitter-card site-url site-path repo-url repo-subdir repo-branch '
+                  'repo-actions issue-url page-navigation back-to-top-navigation bread-crumbs reader-mode search navbar sidebar page-footer',
+    ('website', 'search'): 'location type limit copy-button keyboard-shortcut show-item-context',
+    ('website', 'navbar'): 'title logo logo-alt logo-href background foreground search pinned collapse collapse-below left right toggle-position',
+    ('website', 'sidebar'): 'id title logo search tools contents style background foreground border alignment collapse-level pinned header footer',
+    ('website', 'page-footer'): 'left right center border background foreground',
+    ('format',): 'html',
+    ('format', 'html'): 'theme toc toc-depth toc-title toc-location html-math-method highlight-style code-copy code-fold code-overflow grid '
+                        'embed-resources lightbox fig-align page-layout number-sections anchor-sections',
+    ('format', 'html', 'theme'): 'light dark',
+    ('format', 'html', 'grid'): 'sidebar-width body-width margin-width gutter-width',
+    ('execute',): 'enabled',
+}
+ITEM = set('href text icon aria-label menu rel target'.split())
+
+
+def unknown_keys(part, path=()):
+    "Keys that are not in `KEYS`, and items of a menu with one that is not in `ITEM`"
+    if isinstance(part, list): return [(*path, k) for item in part if isinstance(item, dict) for k in item.keys() - ITEM - {'section', 'contents'}]
+    if not isinstance(part, dict): return []
+    known = KEYS.get(path, '').split()
+    return [(*path, k) for k in part if k not in known] + [bad for k, v in part.items() if k in known for bad in unknown_keys(v, (*path, k))]
+
+
+def test_quarto_configuration_has_only_known_keys():
+    assert unknown_keys(QUARTO) == [] and unknown_keys({'website': {'sidebar': SIDEBAR}}) == []
+    assert unknown_keys({'website': {'navbar': {'lefty': 1, 'left': [{'herf': 'a'}]}}}) == [('website', 'navbar', 'lefty'), ('website', 'navbar', 'left', 'herf')]
 
 
 def test_quarto_configuration_is_found_from_both_folders():
-    inner = yaml.safe_load((ROOT/'nbs/_quarto.yml').read_text())
+    inner = yaml.safe_load((NBS/'_quarto.yml').read_text())
     assert inner == {'metadata-files': ['../_quarto.yml', 'nbdev.yml', 'sidebar.yml']}
-    outer = yaml.safe_load((ROOT/'_quarto.yml').read_text())
-    assert outer['project'] == {'type': 'website', 'output-dir': '_docs'} # without output-dir nbdev_readme writes nothing
-    assert outer['format']['html']['html-math-method'] == 'mathml' and 'commonmark' not in outer['format']
+    assert QUARTO['project']['output-dir'] == CFG['doc_path'] # without it nbdev_readme writes nothing
+    assert QUARTO['format']['html']['html-math-method'] == 'mathml' and 'commonmark' not in QUARTO['format']
+    for script in QUARTO['project']['post-render']: assert (NBS/script).is_file() # seen from _proc, a sibling of nbs
+    assert CFG['custom_sidebar'] == 'True', 'nbdev would write nbs/sidebar.yml anew'
+
+
+def entries(contents): return [e for item in contents for e in (entries(item['contents']) if 'section' in item else [item])]
+
+
+def test_sidebar_has_each_page_once_in_order():
+    listed = [e['href'] for e in entries(SIDEBAR['contents'])]
+    assert sorted(listed) == PAGES, f'not the same: {set(listed) ^ set(PAGES)}'
+    assert [h for h in listed if h[0].isdigit()] == CHAPTERS
+    assert [s['section'] for s in SIDEBAR['contents'] if 'section' in s] == ['Course', 'Practice', 'Reference']
+
+
+def test_files_that_the_configuration_names_exist():
+    website, navbar = QUARTO['website'], QUARTO['website']['navbar']
+    themes = [f for theme in QUARTO['format']['html']['theme'].values() for f in theme if f.endswith('.scss')]
+    items = [i['href'] for side in ('left', 'right') for i in navbar[side] if not i['href'].startswith('http')]
+    for name in (website['favicon'], website['image'], navbar['logo'], *themes, *items): assert (NBS/name).is_file(), name
+    ElementTree.parse(NBS/navbar['logo'])
+    assert Image.open(NBS/website['image']).size == (1200, 630), 'the size that is shown where a link is shared'
+
+
+def test_addresses_agree_with_settings():
+    website = QUARTO['website']
+    assert (website['title'], website['description'], website['repo-url']) == (CFG['title'], CFG['description'], CFG['git_url'])
+    assert website['repo-subdir'] == CFG['nbs_path']
+    text = '\n'.join(p.read_text(encoding='utf-8') for p in [ROOT/'_quarto.yml', *ROOT.glob('*.md'), *ROOT.glob('*.cff'), *NBS.rglob('*.ipynb')])
+    for address in re.findall(r'github\.com/petseg[^\s)"\'\\]*|petseg\.github\.io[^\s)"\'\\]*|/github/petseg[^\s)"\'\\]*', text):
+        ours = (f"github.com/{CFG['user']}/{CFG['repo']}", f"{CFG['user']}.github.io/{CFG['repo']}", f"/github/{CFG['user']}/{CFG['repo']}")
+        assert address.startswith(ours), f'{address} is not where settings.ini says that we are'
+
+
+# The colours
+
+def luminance(colour):
+    parts = [int(colour[i:i + 2], 16) / 255 for i in (1, 3, 5)]
+    return sum(w * (p / 12.92 if p <= .03928 else ((p + .055) / 1.055)**2.4) for w, p in zip((.2126, .7152, .0722), parts))
+
+
+def contrast(a, b):
+    "The ratio of WCAG 2, from 1 to 21"
+    low, high = sorted(map(luminance, (a, b)))
+    return (high + .05) / (low + .05)
+
+
+PAIRS = [('body-color', 'body-bg'), ('link-color', 'body-bg'), ('text-muted', 'body-bg'), ('primary', 'body-bg'), ('code-color', 'code-bg'),
+         ('link-color', 'code-bg'), ('code-color', 'body-bg'), ('body-color', 'code-block-bg'), ('sidebar-fg', 'sidebar-bg'),
+         ('link-color', 'sidebar-bg'), ('footer-fg', 'footer-bg'), ('mermaid-node-fg-color', 'mermaid-node-bg-color'),
+         ('mermaid-label-fg-color', 'mermaid-label-bg-color'), ('mermaid-label-fg-color', 'mermaid-node-bg-color'),
+         ('mermaid-edge-color', 'mermaid-bg-color')]
+HIGHLIGHT = dict( # of Quarto's style `arrow`, on code-block-bg
+    light='#003b4f #007ba5 #20794d #5e5e5e #4758ab #ad0000 #111111 #657422 #8f5902', dark='#f07178 #d4d0ab #00e0e0 #abe338 #ffd700 #ffa07a #dcc6e0 #f8f8f2')
+
+
+@pytest.mark.parametrize('name', ['light', 'dark'])
+def test_text_can_be_read(name):
+    sheets = [f for f in QUARTO['format']['html']['theme'][name] if f.endswith('.scss')]
+    sheet = '\n'.join((NBS/f).read_text(encoding='utf-8') for f in sheets)
+    colours = dict(re.findall(r'^\$([\w-]+): (#\w{6});', sheet, re.M))
+    pairs = [(colours[a], colours[b], f'{a} on {b}') for a, b in PAIRS] + \
+            [(c, colours['code-block-bg'], f'code in {c}') for c in HIGHLIGHT[name].split()] + \
+            [(colours['navbar-hl'], QUARTO['website']['navbar']['background'], 'the chosen item of the navbar'),
+             (QUARTO['website']['navbar']['foreground'], QUARTO['website']['navbar']['background'], 'the navbar')]
+    assert contrast('#000000', '#ffffff') == pytest.approx(21) and contrast('#767676', '#ffffff') == pytest.approx(4.54, abs=.01)
+    for a, b, what in pairs: assert contrast(a, b) >= 4.5, f'{what}: {contrast(a, b):.2f} is below AA'
+    assert '$web-font-path: false;' in sheet, 'the theme would load a font from Google'
+
+
+# The notebooks
+
+@pytest.mark.parametrize('name', [name for name in CHAPTERS if name != '18_pages.ipynb']) # which has nothing to run in a course
+def test_chapter_opens_in_colab(name):
+    second, third = cells(NBS/name)[1:3]
+    badge = f"[![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/{CFG['user']}/{CFG['repo']}/blob/{CFG['branch']}/{CFG['nbs_path']}/{name})"
+    install = f"#| hide\n#| eval: false\nimport sys\nif 'google.colab' in sys.modules:\n    %pip install -q git+{CFG['git_url']}"
+    assert badge in source(second), 'the second cell has no badge of Colab that opens this chapter'
+    assert source(third) == install and third['metadata'] == {'jupyter': {'source_hidden': True}}, 'the third cell must install the package in Colab'
+
+
+@pytest.mark.parametrize('name', PAGES)
+def test_figures_have_caption_and_alternative_text(name):
+    for c in cells(NBS/name):
+        text = source(c)
+        if any(k.startswith('image') for o in c.get('outputs', []) for k in o.get('data', {})):
+            assert all(re.search(rf'^#\| {option}: \S', text, re.M) for option in ('label', 'fig-cap', 'fig-alt')), text
+        for diagram in re.findall(r'(?ms)^```mermaid.*?^```', text): assert re.search(r'^\s*accDescr: \S', diagram, re.M), diagram
+        if c['cell_type'] == 'markdown': assert '![](' not in text and not re.search(r'<img(?![^>]*alt=)', plain(text)), text
+
+
+def targets(text): return re.findall(r'\]\(([^()\s]+(?:\([^()\s]*\)[^()\s]*)*)\)|(?:src|href)="([^"]+)"', plain(text))
+
+
+@pytest.mark.parametrize('name', PAGES)
+def test_links_of_notebooks_resolve(name):
+    for target in map(''.join, targets(prose(NBS/name))):
+        if urlparse(target).scheme:
+            assert re.fullmatch(r'https?://[\w.-]+\.\w+(/\S*)?', target), f'{target} is no address'
+            if target.startswith(BLOB): assert (ROOT/target.removeprefix(BLOB)).exists(), f'{target} is not in the repository'
+            continue
+        path, _, anchor = target.partition('#')
+        page = (NBS/name).parent/path if path else NBS/name
+        assert page.is_file(), f'{name} links {target}, which is not there'
+        symbols = re.findall(r'^(?:def|class) (\w+)', '\n'.join(source(c) for c in cells(page) if c['cell_type'] == 'code'), re.M) if anchor else []
+        named = [h.replace('`', '').replace('*', '').replace(' ', '-') for h in headings(prose(page))] if anchor else []
+        assert not anchor or anchor in named + symbols, f'{name} links {target}, which has no such heading'
+
+
+@pytest.mark.parametrize('name', [p.name for p in ROOT.glob('*.md')])
+def test_links_of_markdown_files_resolve(name):
+    for target in map(''.join, targets((ROOT/name).read_text(encoding='utf-8'))):
+        path = target.removeprefix(BLOB).partition('#')[0]
+        if path and not path.startswith('http'): assert (ROOT/path).exists(), f'{name} links {target}, which is not there'
+
+
+def test_each_term_of_the_glossary_is_taught_where_it_says():
+    rows = re.findall(r'^\| (?!term|---)(.+?) \| (.+?) \| (.+?) \| \[.+?\]\(([^)#]+)', prose(NBS/'glossary.ipynb'), re.M)
+    assert len(rows) > 50
+    for term, chinese, meaning, page in rows:
+        assert re.search(r'[\u4e00-\u9fff]', chinese) and meaning
+        word = re.sub(r' \(.*|,.*', '', term).split()[-1].rstrip('s')[:5].lower() # "resuming" is taught where "resume" stands
+        assert word in ' '.join(map(source, cells(NBS/page))).lower(), f'{page} does not speak of {term}'
+
+
+def test_reading_times_of_the_readme():
+    rows = re.findall(r'\| \[.+?\]\(\S+/(\w+\.ipynb)\) \|.+\| (\d+) min \|', prose(NBS/'index.ipynb'))
+    missing = set(CHAPTERS) - {name for name, _ in rows} - {'18_pages.ipynb'}
+    assert not missing, f'not in the map of chapters: {missing}'
+    for name, minutes in rows:
+        words, found = len(re.findall(r'\w+', prose(NBS/name))), cells(NBS/name)
+        lines = sum(bool(line.strip()) and not line.startswith('#|') for c in found if c['cell_type'] == 'code' for line in source(c).splitlines())
+        figures = sum(any(k.startswith('image') for o in c.get('outputs', []) for k in o.get('data', {})) for c in found)
+        computed = words / 200 + lines / 12 + figures / 2
+        assert abs(computed - int(minutes)) <= 10, f'{name} takes {computed:.0f} minutes to read, not {minutes}'
+
+
+# The pages as nbdev leaves them to Quarto
+
+def test_pages_have_front_matter_and_quarto_markup(site):
+    for name in PAGES:
+        processed = cells(site/name)
+        front = yaml.safe_load(source(processed[0]).strip().strip('-'))
+        assert front['title'] and front['description'], f'{name} has no title or summary'
+        text = '\n\n'.join(source(c) for c in processed if c['cell_type'] == 'markdown')
+        fences = re.findall(FENCE, text)
+        assert len(re.findall(r'^:::+ ', plain(text), re.M)) == len(re.findall(r'^:::+$', plain(text), re.M)), f'{name}: a div is not closed'
+        assert not re.search(r'class="alert|colab-badge', plain(text)) and not any(f.startswith('```mermaid') for f in fences), name
+        before = prose(NBS/name)
+        assert sum(f.startswith('```{mermaid}') for f in fences) == len(re.findall(r'^```mermaid', before, re.M))
+        for kind, callout in CALLOUTS.items():
+            assert text.count(f'{{.callout-{callout}}}') == plain(before).count(f'<div class="alert alert-{kind}">'), f'{name}: {kind}'
+
+
+def test_pages_document_each_function_once_under_api(site):
+    for name in CHAPTERS:
+        processed = cells(site/name)
+        shown = [source(c).rpartition('show_doc(')[2].rstrip(')') for c in processed if re.search('^show_doc', source(c), re.M)]
+        module = re.search(r'^#\| default_exp (\w+)', '\n'.join(map(source, cells(NBS/name))), re.M)[1]
+        tree = __import__(f'petseg_nb.{module}', fromlist=['x'])
+        public = {n for n in tree.__all__ if callable(getattr(tree, n))}
+        assert len(shown) == len(set(shown)) and {s for s in shown if '.' not in s} == public, f'{name}: {set(shown) ^ public}'
+        api = [i for i, c in enumerate(processed) if source(c) == '## API']
+        assert len(api) == 1 and len(processed) - api[0] - 1 == len(shown), f'{name}: the last section must be API, and hold them all'
+
+
+def test_pages_give_quarto_no_cause_to_ask_a_cdn(site):
+    for name in PAGES:
+        kinds = {k for c in cells(site/name) for o in c.get('outputs', []) for k in o.get('data', {})}
+        bad = kinds & {'text/html', 'application/javascript', 'application/vnd.jupyter.widget-view+json'}
+        assert not bad, f'{name} stores {bad}, for which Quarto loads require.js and jQuery from elsewhere'
+
+
+def test_links_of_pages_resolve(site):
+    ids = {}
+    for name in PAGES:
+        shown = ''.join(''.join(o['data'].get('text/markdown', '')) + '\n' for c in cells(site/name) for o in c.get('outputs', []) if 'data' in o)
+        found = [pandoc_id(re.sub(r'\[(.+?)\]\(.+?\)', r'\1', h)) for h in headings(prose(site/name) + '\n' + re.sub(FENCE, '', shown))]
+        ids[re.sub(r'(^|/)\d+[a-zA-Z0-9]*_', r'\1', name).replace('.ipynb', '.html')] = ids[name] = set(found)
+    for name in PAGES:
+        text = prose(site/name)
+        pages = f"{CFG['doc_host']}{CFG['doc_baseurl']}/"
+        for target in map(''.join, targets(text)):
+            own = target.startswith(pages) or not urlparse(target).scheme
+            page, _, anchor = target.removeprefix(pages).partition('#')
+            if not own or not (anchor or page.endswith('.html')): continue
+            place = os.path.normpath(Path(name).parent/page) if page and not target.startswith(pages) else page or name
+            assert anchor in ids[place], f'{name} links {target}, which has no such heading on the site'
+
+
+# What Quarto makes of them
+
+PAGE = '''<html><head><link rel="canonical" href="https://petseg.github.io/petseg_nb/unet.html"><link rel="icon" href="images/logo.svg">
+<meta property="og:image" content="https://petseg.github.io/petseg_nb/images/card.png"><script src="site_libs/nav.js"></script></head>
+<body><a href="https://petseg.github.io/petseg_nb/losses.html#dice_loss">a</a> <a class="x" href="{blob}nbs/06_losses.ipynb">b</a>
+<a href="{blob}petseg_nb/unet.py#L3">c</a> <a href="https://arxiv.org/abs/1">d</a> <a href="{blob}nbs/09_none.ipynb">e</a>
+<a href="https://petseg.github.io/petseg_nb/exercises/mine.html">f</a> <img src="data:image/png;base64,AAAA"></body></html>'''
+
+
+@pytest.fixture
+def rendered(tmp_path):
+    "A small site as Quarto leaves it"
+    (tmp_path/'exercises').mkdir()
+    for name in ('unet.html', 'losses.html', 'exercises/mine.html'): (tmp_path/name).write_text(PAGE.format(blob=BLOB))
+    (tmp_path/'style.css').write_text('a { background: url(data:image/svg+xml;base64,AA) }')
+    return tmp_path
+
+
+def run_offline(folder):
+    return subprocess.run([sys.executable, ROOT/'scripts/offline.py'], capture_output=True, text=True, env=os.environ | {'QUARTO_PROJECT_OUTPUT_DIR': str(folder)})
+
+
+def test_links_to_own_pages_become_relative(rendered):
+    for _ in range(2): # the second time there is nothing left to do
+        run = run_offline(rendered)
+        assert run.returncode == 0, run.stderr
+        links = lambda name: re.findall(r'<a [^>]*href="([^"]+)"', (rendered/name).read_text())
+        same = [f'{BLOB}petseg_nb/unet.py#L3', 'https://arxiv.org/abs/1', f'{BLOB}nbs/09_none.ipynb']
+        assert links('unet.html') == ['losses.html#dice_loss', 'losses.html', *same, 'exercises/mine.html']
+        assert links('exercises/mine.html') == ['../losses.html#dice_loss', '../losses.html', *same, 'mine.html']
+    assert 'href="https://petseg.github.io/petseg_nb/unet.html">' in (rendered/'unet.html').read_text(), 'the canonical address stays'
+
+
+@pytest.mark.parametrize('file, text', [
+    ('losses.html', '<script src="https://cdnjs.cloudflare.com/ajax/libs/require.js/2.3.6/require.min.js" integrity="x"></script>'),
+    ('losses.html', '<link rel="stylesheet" href="//fonts.example/a.css">'), ('unet.html', '<img alt="a" srcset="https://a.example/b.png 2x">'),
+    ('unet.html', '<style>@import "https://fonts.googleapis.com/css2?family=Lato";</style>'), ('unet.html', '<iframe src="http://a.example"></iframe>'),
+    ('style.css', '@import url("https://fonts.googleapis.com/css2?family=Lato");'), ('style.css', 'a { background: url(https://a.example/b.png) }')])
+def test_a_request_to_elsewhere_fails_the_build(rendered, file, text):
+    with (rendered/file).open('a') as page: page.write(text)
+    run = run_offline(rendered)
+    assert run.returncode == 1 and f'{file} asks for ' in run.stderr and len(run.stderr.splitlines()) == 2, run.stderr

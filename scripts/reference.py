@@ -1,0 +1,84 @@
+"""Write nbs/reference.ipynb (all public symbols by task) and nbs/llms.txt (the same for language models) from the modules: python scripts/reference.py"""
+import inspect, json, re
+from configparser import ConfigParser
+from importlib import import_module
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+TASKS = dict(toy='Draw toy pets', data='Read the dataset', augment='Augment pictures with their masks', blocks='Build blocks, and measure them',
+             unet='Build a U-Net', resnet34_unet='Build a U-Net on ResNet-34', losses='Compute a loss', metrics='Score predictions', training='Train',
+             evaluation='Evaluate, and find what is hard', inference='Predict masks of any picture', explore='Explore with sliders',
+             check='Check code of your own', cli='Use the commands', pages='Write a chapter')
+INTRO = ('Every public function and class, by what it is for. The link leads to the chapter that builds it: there you find why it is so, its '
+         'tests and, on the site under *API*, its parameters. Import it from the module named in the heading.')
+
+
+def cells_of(path): return [''.join(c['source']) for c in json.loads(path.read_text(encoding='utf-8'))['cells']]
+
+
+def chapters():
+    "Each chapter in reading order: its path, title and summary, and its module's name if it has one"
+    for path in sorted((ROOT/'nbs').glob('[0-9]*.ipynb')):
+        title, summary = re.match(r'# (.+)\n\n> (.+)', cells_of(path)[0]).groups()
+        module = re.search(r'^#\| default_exp (\w+)', '\n'.join(cells_of(path)), re.M)
+        yield path.name, title, summary, module and module[1]
+
+
+def meaning(symbol):
+    "What a symbol is: its docstring, or of a constant its type and the beginning of its value"
+    if callable(symbol): return inspect.getdoc(symbol).split('\n\n')[0].replace('\n', ' ')
+    kind = type(symbol).__name__
+    if isinstance(symbol, int): return f'{kind}: {symbol}'
+    if not isinstance(symbol, (dict, tuple, list)): return kind
+    parts = [getattr(part, '__name__', str(part)) for part in symbol]
+    return f"{kind}: {', '.join(parts[:6])}{', …' * (len(parts) > 6)}"
+
+
+def symbols(module):
+    "The public names of a module, in the order of its chapter, with what they are"
+    found = import_module(f'petseg_nb.{module}')
+    return [(name, getattr(found, name), meaning(getattr(found, name))) for name in found.__all__]
+
+
+def reference():
+    "The cells of the reference page"
+    yield '# All symbols by task\n\n> The functions and classes of the package, each with the chapter that builds it.'
+    yield INTRO
+    for notebook, _, _, module in chapters():
+        if not module: continue
+        rows = ['| symbol | what it does |', '|---|---|']
+        for name, symbol, text in symbols(module):
+            anchor = f'#{name}' if callable(symbol) else ''
+            rows.append(f'| [{name}]({notebook}{anchor}) | {text} |')
+        yield f'## {TASKS[module]}\n\n`petseg_nb.{module}`\n\n' + '\n'.join(rows)
+
+
+def llms():
+    "The lines of llms.txt"
+    config = ConfigParser(delimiters=['='])
+    config.read(ROOT/'settings.ini', encoding='utf-8')
+    cfg = config['DEFAULT']
+    site = f"{cfg['doc_host']}{cfg['doc_baseurl']}"
+    yield f"# {cfg['title']}\n\n> {cfg['description']}\n"
+    yield f"Install: `pip install git+{cfg['git_url']}`. Commands: {', '.join(c.split('=')[0] for c in cfg['console_scripts'].split())}.\n\n## Chapters\n"
+    for notebook, title, summary, _ in chapters():
+        yield f"- [{title}]({site}/{notebook.partition('_')[2].replace('.ipynb', '.html')}): {summary}"
+    for _, _, _, module in chapters():
+        if not module: continue
+        yield f'\n## petseg_nb.{module}: {TASKS[module]}\n'
+        for name, symbol, text in symbols(module):
+            has_signature = callable(symbol) and not (isinstance(symbol, type) and issubclass(symbol, BaseException))
+            arguments = f"({', '.join(inspect.signature(symbol).parameters)})" if has_signature else ''
+            yield f'- `{name}{arguments}`: {text}'
+
+
+def notebook(cells):
+    "A notebook of markdown cells as nbdev_clean leaves it"
+    kernel = dict(display_name='python3', language='python', name='python3')
+    made = [dict(cell_type='markdown', id=f'ref{i:05}', metadata={}, source=text.splitlines(True)) for i, text in enumerate(cells)]
+    return json.dumps(dict(cells=made, metadata=dict(kernelspec=kernel), nbformat=4, nbformat_minor=5), indent=1, ensure_ascii=False) + '\n'
+
+
+if __name__ == '__main__':
+    (ROOT/'nbs'/'reference.ipynb').write_text(notebook(reference()), encoding='utf-8')
+    (ROOT/'nbs'/'llms.txt').write_text('\n'.join(llms()) + '\n', encoding='utf-8')
