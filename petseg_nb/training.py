@@ -301,6 +301,9 @@ def restore(
     state = load_checkpoint(path, run.device)
     if state.get('steps') != run.steps:
         raise ValueError(f'{path} is of a run with {state.get("steps")} steps an epoch, and these data make {run.steps}: use the same data')
+    if state['config']['epochs'] != run.config.epochs:
+        raise ValueError(f"{path} is of a run of {state['config']['epochs']} epochs, not {run.config.epochs}: its learning rates were planned for "
+                         'them, so start a new run')
     load_weights(run.model, state['weights'], path)
     for name, part in run.parts().items(): part.load_state_dict(state[name])
     run.history, run.step = state['history'], state['step']
