@@ -76,10 +76,13 @@ class Report:
     findings:list # of `Finding`, those that failed first
 
     @property
-    def passed(self) -> bool: return all(f.ok for f in self.findings)
+    def passed(self) -> bool:
+        "Whether all probes were tried, and none found anything"
+        return all(f.ok for f in self.findings)
 
     @property
     def summary(self) -> str:
+        "One line"
         wrong, n = sum(f.ok is False for f in self.findings), len(self.findings)
         if self.findings[0].evidence.startswith('not written yet'): return f'{self.title}: not written yet'
         return f'{self.title}: ' + (f'{wrong} of {n} probes found something' if wrong else f'all {n} probes passed')
