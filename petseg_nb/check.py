@@ -76,10 +76,13 @@ class Report:
     findings:list # of `Finding`, those that failed first
 
     @property
-    def passed(self) -> bool: return all(f.ok for f in self.findings)
+    def passed(self) -> bool:
+        "Whether all probes were tried, and none found anything"
+        return all(f.ok for f in self.findings)
 
     @property
     def summary(self) -> str:
+        "One line"
         wrong, n = sum(f.ok is False for f in self.findings), len(self.findings)
         if self.findings[0].evidence.startswith('not written yet'): return f'{self.title}: not written yet'
         return f'{self.title}: ' + (f'{wrong} of {n} probes found something' if wrong else f'all {n} probes passed')
@@ -1713,18 +1716,18 @@ def _data_epochs(data):
 
 # %% ../nbs/16_check.ipynb #4e89fde6
 def check_dataset(
-    dataset, # `dataset(folder)`: a class or function that makes the dataset from a folder as Oxford-IIIT Pet has it; or a dataset. An item
-             # is picture and mask, or a dict with 'image' and 'mask': `(3, H, W)` uint8 or normalised floats; `(1, H, W)` or `(H, W)` of 0,
-             # 1 and perhaps 255
+    dataset, # `dataset(folder)`: a class or function that makes the dataset from a folder as Oxford-IIIT Pet has it (`folder.parent` is what
+             # torchvision takes); or a dataset. An item is picture and mask, or a dict with 'image' and 'mask': `(3, H, W)` uint8 or
+             # normalised floats; `(1, H, W)` or `(H, W)` of 0, 1 and perhaps 255
     augmented:bool|None=None, # True: the pictures must be new in each epoch; False: always the same; None: either
     seconds:float=30, # time limit of each probe
 ) -> Report:
     "Check a dataset: a class or function on 60 drawn pets, a dataset on its own first 60 pictures, where flips are seen by statistics"
     title = f'check_dataset({_name_of(dataset)})'
     if hasattr(type(dataset), '__getitem__'): return check(_DATASET, title, _Data(dataset, None, augmented), seconds)
-    with tempfile.TemporaryDirectory() as folder:
-        _stage_pets(Path(folder))
-        return check(_DATASET, title, _Data(dataset, Path(folder), augmented), seconds)
+    with tempfile.TemporaryDirectory() as parent:
+        _stage_pets(folder := Path(parent)/'oxford-iiit-pet')
+        return check(_DATASET, title, _Data(dataset, folder, augmented), seconds)
 
 # %% ../nbs/16_check.ipynb #32afd94c
 class _SmallNet(nn.Module):

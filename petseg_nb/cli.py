@@ -22,6 +22,7 @@ import torch.distributed as dist
 import petseg_nb
 from fastcore.docments import docments
 from .augment import Augment
+from .blocks import check_choice
 from .check import CHECKERS, Checker, check, checker_for
 from .data import PetDataset, check_pets, course_split, defect_table, pet_dataloaders, process, replacing, scan_pets
 from .evaluation import (calibration_error, choose_threshold, evaluate, plot_calibration, plot_gallery, plot_threshold, ranking,
@@ -439,7 +440,9 @@ def _check_code(argv):
     for flag in flags:
         if flag not in inspect.signature(CHECKERS[kind]).parameters: raise ValueError(f'--{flag} is not for {kind}')
     if 'seconds' in flags: flags['seconds'] = float(flags['seconds'])
-    if 'augmented' in flags: flags['augmented'] = flags['augmented'] == 'yes'
+    if 'augmented' in flags:
+        check_choice('augmented', flags['augmented'], ('yes', 'no'))
+        flags['augmented'] = flags['augmented'] == 'yes'
     report = CHECKERS[kind](load_thing(what, flags.get('seconds', 20)), **flags)
     print(report)
     sys.exit(not report.passed)

@@ -119,6 +119,11 @@ class Torchvisioned(MyPets):
         jitter = v2.Compose([v2.RandomHorizontalFlip(), v2.RandomRotation(15), v2.ColorJitter(.2, .2)])
         return jitter(torchvision.tv_tensors.Image(((image + 2.2) / 5).clamp(0, 1)), torchvision.tv_tensors.Mask(mask))
 
+class OfTorchvision(torchvision.datasets.OxfordIIITPet):
+    def __init__(self, folder):
+        size = [v2.PILToTensor(), v2.Resize((64, 64), v2.InterpolationMode.NEAREST)]
+        super().__init__(folder.parent, 'test', 'segmentation', transform=v2.Compose(size), target_transform=v2.Compose([*size, lambda t: (t != 2).float()]))
+
 def forgets_late(model, x, m, loss_fn, opt):
     model.train()
     loss = loss_fn(model(x), m)
@@ -170,7 +175,7 @@ RIGHT = [
     (check_metric, numpy_dice, {}), (check_metric, tmc.BinaryF1Score, {}), (check_metric, tmc.BinaryF1Score(), dict(inputs='probabilities')),
     (check_metric, tmc.BinaryJaccardIndex, dict(score='iou')), (check_metric, smp_iou, dict(score='iou')),
     (check_dataset, Seeded, dict(augmented=True)), (check_dataset, Torchvisioned, dict(augmented=True)),
-    (check_training_step, forgets_late, {}), (check_training_step, bf16_clipped, {}), (check_training_step, scaled, {}),
+    (check_dataset, OfTorchvision, dict(augmented=False)), (check_training_step, forgets_late, {}), (check_training_step, bf16_clipped, {}), (check_training_step, scaled, {}),
     (check_evaluate, pooled, {}),
 ]
 
