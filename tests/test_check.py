@@ -36,7 +36,7 @@ def test_the_exercise_can_be_solved(solved, tmp_path, monkeypatch):
     matplotlib.use('agg')
     names = {'__name__': 'student'}
     for cell in solved['cells']:
-        if cell['cell_type'] == 'code': exec(cell['source'], names)
+        if cell['cell_type'] == 'code' and '#| eval: false' not in cell['source']: exec(cell['source'], names)
     assert [str(report) for report in names['reports'] if not report.passed] == []
     assert names['history'][-1] > .85 and len(names['reports']) == 10
 
