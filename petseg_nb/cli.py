@@ -361,7 +361,7 @@ def _program(path):
     text = path.read_text(encoding='utf-8')
     if path.suffix == '.ipynb':
         text = '\n'.join(''.join(c['source']) for c in json.loads(text)['cells'] if c['cell_type'] == 'code')
-        text = re.sub(r'^([ \t]*)([%!].*|[\w.]+\?\??)$', r'\1pass', text, flags=re.M) # commands of IPython
+        text = re.sub(r'^([ \t]*)(\w+ *= *)?([%!].*|[\w.]+\?\??)$', r'\1pass', text, flags=re.M) # commands of IPython
         linecache.cache[str(path)] = len(text), None, text.splitlines(True), str(path) # so that a report can quote a line
     return ast.parse(text, str(path))
 
