@@ -401,7 +401,7 @@ def save_run(
     state = dict(config=asdict(run.config), epoch=len(run.history)) | run.state_dict()
     if process()[0]: return
     score = [row['valid_dice'] for row in run.history]
-    if score and run.step == 0 and score[-1] == max(score):
+    if score and run.step == 0 and score[-1] > max(score[:-1], default=-1):
         best = {key: state[key] for key in ('config', 'epoch')} | dict(weights=state['average'], valid_dice=score[-1])
         save_checkpoint(best, run_dir/'best.pt')
     save_checkpoint(state, run_dir/'last.pt')
