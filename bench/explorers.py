@@ -10,11 +10,12 @@ from dataclasses import asdict
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from petseg_nb import explore
+from petseg_nb import explore, look_inside
+from petseg_nb.config import TrainConfig
 from petseg_nb.data import PetDataset, course_split, scan_pets
 from petseg_nb.resnet34_unet import build_model
 from petseg_nb.toy import make_toy_pets
-from petseg_nb.training import TrainConfig, new_model, save_checkpoint
+from petseg_nb.runs import new_model, save_checkpoint
 
 
 def values_of(control):
@@ -53,6 +54,6 @@ with tempfile.TemporaryDirectory() as folder:
     measure('augmentation', explore.explore_augmentation(images[0].permute(1, 2, 0).numpy(), masks[0, 0].numpy()))
     measure('threshold', explore.explore_threshold(images, logits, masks))
     measure('losses', explore.explore_losses(masks[:1, :, ::2, ::2]))
-    measure('layers', explore.explore_layers(models, PetDataset(tests, 192)[0][0]))
-    measure('maps', explore.explore_maps(models['unet'], images, masks))
+    measure('layers', look_inside.explore_layers(models, PetDataset(tests, 192)[0][0]))
+    measure('maps', look_inside.explore_maps(models['unet'], images, masks))
     measure('checkpoints', explore.explore_checkpoints(paths, tests))

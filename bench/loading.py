@@ -11,8 +11,9 @@ import albumentations as A
 import numpy as np
 import torch
 from torchvision.datasets import OxfordIIITPet
-from petseg_nb.augment import IMAGENET_MEAN, IMAGENET_STD, PRESETS, Augment, normalize
-from petseg_nb.data import find_pets, pet_dataloaders, trimap_to_mask
+from petseg_nb.augment import PRESETS, Augment
+from petseg_nb.data import IMAGENET_MEAN, IMAGENET_STD, find_pets, normalize, pet_dataloaders
+from petseg_nb.masks import trimap_to_mask
 
 
 def peer(root, size):

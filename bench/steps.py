@@ -30,7 +30,7 @@ def seconds(step, device, repeats):
 
 def plain_step(model, images, masks):
     "The step of the course reports"
-    from petseg_nb.augment import normalize
+    from petseg_nb.data import normalize
     from petseg_nb.losses import BCEDiceLoss
     optimizer, loss_fn = torch.optim.Adam(model.parameters(), 1e-4), BCEDiceLoss()
 
@@ -46,7 +46,9 @@ def measure(variant, args):
     "Seconds a picture of one variant"
     import segmentation_models_pytorch as smp
     from petseg_nb.cli import _keep_memory
-    from petseg_nb.training import Run, TrainConfig, pick_device, train_step
+    from petseg_nb.config import TrainConfig
+    from petseg_nb.runs import Run, train_step
+    from petseg_nb.training import pick_device
     from petseg_nb.resnet34_unet import build_model
     device = pick_device()
     images = torch.randint(0, 256, (args.batch_size, 3, args.size, args.size), dtype=torch.uint8, device=device)
@@ -85,7 +87,8 @@ def epoch_against_steps(args):
     from petseg_nb.augment import Augment
     from petseg_nb.cli import _keep_memory, cache_dir
     from petseg_nb.data import pet_dataloaders, set_epoch
-    from petseg_nb.training import Run, TrainConfig, new_model, train_epoch, train_step
+    from petseg_nb.config import TrainConfig
+    from petseg_nb.runs import Run, new_model, train_epoch, train_step
     _keep_memory()
     loader = pet_dataloaders(args.data_path, args.size, args.batch_size, transform=Augment('default', args.size), cache_dir=cache_dir(), workers=args.workers)['train']
     config = TrainConfig(width=args.width, size=args.size, batch_size=args.batch_size)

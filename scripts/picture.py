@@ -2,10 +2,9 @@
 import shutil, sys
 from pathlib import Path
 import torch
-from petseg_nb.augment import normalize
 from petseg_nb.cli import read_config
-from petseg_nb.data import PetDataset, course_split, scan_pets
-from petseg_nb.training import load_checkpoint, new_model
+from petseg_nb.data import PetDataset, course_split, normalize, scan_pets
+from petseg_nb.runs import load_checkpoint, new_model
 from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import draw_segmentation_masks, make_grid
 

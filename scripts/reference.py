@@ -5,11 +5,17 @@ from importlib import import_module
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-TASKS = dict(toy='Draw toy pets', data='Read the dataset', augment='Augment pictures with their masks', blocks='Build blocks, and measure them',
-             unet='Build a U-Net', resnet34_unet='Build a U-Net on ResNet-34', losses='Compute a loss', metrics='Score predictions', training='Train',
-             evaluation='Evaluate, and find what is hard', inference='Predict masks of any picture', explore='Explore with sliders',
-             check='Check code of your own', cli='Use the commands', pages='Write a chapter')
-INTRO = ('Every public function and class, by what it is for. The link leads to the chapter that builds it: there you find why it is so, its '
+TASKS = {
+    'masks': 'Turn trimaps into masks, and show them', 'data': 'Read the dataset', 'blocks': 'Build blocks, and measure them', 'unet': 'Build a U-Net',
+    'losses': 'Compute a loss', 'metrics': 'Score predictions', 'training': 'Train, step by step', 'augment': 'Augment pictures with their masks',
+    'resnet34_unet': 'Build a U-Net on ResNet-34', 'evaluation': 'Evaluate, and find what is hard', 'inference': 'Predict masks of any picture',
+    'toy': 'Draw toy pets', 'files': 'Read, check and cache files', 'config': 'Configure a run', 'runs': 'Run a training that can be stopped and continued',
+    'trace': 'See shapes, operations and memory', 'pictures': 'Handle large, long and many pictures', 'explore': 'Explore with sliders',
+    'look_inside': 'Look inside a network', 'check': 'Check code of your own', 'check.engine': 'Write a probe', 'check.tape': 'Record what a model runs',
+    'check.blocks': 'Check a block', 'check.models': 'Check a model', 'check.losses': 'Check a loss or a metric', 'check.data': 'Check a dataset',
+    'check.training': 'Check a training step or an evaluation', 'check.load': 'Load code to check', 'cli': 'Use the commands',
+    'lab': 'Open the chapters', 'pages': 'Write a chapter'}
+INTRO = ('Every public function and class, by what it is for. The link leads to the page that builds it: there you find why it is so, its '
          'tests and, on the site under *API*, its parameters. Import it from the module named in the heading.')
 
 
@@ -17,11 +23,17 @@ def cells_of(path): return [''.join(c['source']) for c in json.loads(path.read_t
 
 
 def chapters():
-    "Each chapter in reading order: its path, title and summary, and its module's name if it has one"
-    for path in sorted((ROOT/'nbs').glob('[0-9]*.ipynb')):
-        title, summary = re.match(r'# (.+)\n\n> (.+)', cells_of(path)[0]).groups()
-        module = re.search(r'^#\| default_exp (\w+)', '\n'.join(cells_of(path)), re.M)
-        yield path.name, title, summary, module and module[1]
+    "Each page that a module comes from or that the course has, in the sidebar's order: path, title, summary, and the module's name if it has one"
+    for name in re.findall(r'href: ((?:course|workshop)/\w+\.ipynb)', (ROOT/'nbs'/'sidebar.yml').read_text(encoding='utf-8')):
+        cells = cells_of(ROOT/'nbs'/name)
+        title, summary = re.match(r'# (.+)\n\n> (.+)', cells[0]).groups()
+        module = re.search(r'^#\| default_exp ([\w.]+)', '\n'.join(cells), re.M)
+        yield name, title, summary, module and module[1].removesuffix('.__init__')
+
+
+def address(notebook):
+    "Where nbdev puts a page of the site: without the number in front of its name"
+    return re.sub(r'(^|/)\d+_', r'\1', notebook).replace('.ipynb', '.html')
 
 
 def meaning(symbol):
@@ -62,7 +74,7 @@ def llms():
     yield f"# {cfg['title']}\n\n> {cfg['description']}\n"
     yield f"Install: `pip install git+{cfg['git_url']}`. Commands: {', '.join(c.split('=')[0] for c in cfg['console_scripts'].split())}.\n\n## Chapters\n"
     for notebook, title, summary, _ in chapters():
-        yield f"- [{title}]({site}/{notebook.partition('_')[2].replace('.ipynb', '.html')}): {summary}"
+        yield f"- [{title}]({site}/{address(notebook)}): {summary}"
     for _, _, _, module in chapters():
         if not module: continue
         yield f'\n## petseg_nb.{module}: {TASKS[module]}\n'

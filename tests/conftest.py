@@ -1,5 +1,6 @@
 """Settings for all tests, and the closing line that counts them."""
-import os
+import os, shutil
+from importlib.util import find_spec
 from pathlib import Path
 import pytest
 
@@ -7,6 +8,14 @@ os.environ.setdefault('OMP_NUM_THREADS', '1') # tests run side by side, one core
 os.environ['NO_ALBUMENTATIONS_UPDATE'] = '1'
 
 ROOT = Path(__file__).parent.parent
+NAMES = ('chromium', 'chromium-browser', 'google-chrome')
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None) if find_spec('playwright') else None
+
+
+def has_explorers(path):
+    "Whether a notebook has widgets, which only a browser can try: it runs there, and the others run with nbdev_test. So each runs once"
+    text = path.read_text(encoding='utf-8')
+    return 'petseg_nb.explore' in text or 'petseg_nb.look_inside' in text or '"#| default_exp explore' in text
 
 
 def pytest_addoption(parser):

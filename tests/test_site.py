@@ -1,17 +1,20 @@
 """What can be tested of the site without Quarto: its configuration, the pages that nbdev makes for it, their links, colours and requests."""
 import importlib.util, json, os, re, shutil, subprocess, sys
 from configparser import ConfigParser
+from importlib import import_module
 from pathlib import Path
 from urllib.parse import urlparse
 from xml.etree import ElementTree
 import pytest, yaml
 from PIL import Image
 from conftest import ROOT
+from test_structure import minutes
 from petseg_nb.pages import CALLOUTS, pandoc_id
 
 NBS = ROOT/'nbs'
 PAGES = sorted(p.relative_to(NBS).as_posix() for p in NBS.rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts)
-CHAPTERS = [name for name in PAGES if name[0].isdigit()]
+CHAPTERS = [name for name in PAGES if name.startswith(('course/', 'workshop/'))]
+MODULE = r'^#\| default_exp ([\w.]+)'
 config = ConfigParser(delimiters=['='])
 config.read(ROOT/'settings.ini', encoding='utf-8')
 CFG = config['DEFAULT']
@@ -104,8 +107,9 @@ def entries(contents): return [e for item in contents for e in (entries(item['co
 def test_sidebar_has_each_page_once_in_order():
     listed = [e['href'] for e in entries(SIDEBAR['contents'])]
     assert sorted(listed) == PAGES, f'not the same: {set(listed) ^ set(PAGES)}'
-    assert [h for h in listed if h[0].isdigit()] == CHAPTERS
-    assert [s['section'] for s in SIDEBAR['contents'] if 'section' in s] == ['Course', 'Practice', 'Reference']
+    course = [name for name in PAGES if name.startswith('course/')]
+    assert [h for h in listed if h.startswith('course/')] == course
+    assert [s['section'] for s in SIDEBAR['contents'] if 'section' in s] == ['Course', 'Workshop', 'Look up']
 
 
 def test_files_that_the_configuration_names_exist():
@@ -165,7 +169,7 @@ def test_text_can_be_read(name):
 
 # The notebooks
 
-@pytest.mark.parametrize('name', [name for name in CHAPTERS if name != '18_pages.ipynb']) # which has nothing to run in a course
+@pytest.mark.parametrize('name', [name for name in CHAPTERS if name != 'workshop/pages.ipynb']) # which has nothing to run in a course
 def test_chapter_opens_in_colab(name):
     second, third = cells(NBS/name)[1:3]
     badge = f"[![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/{CFG['user']}/{CFG['repo']}/blob/{CFG['branch']}/{CFG['nbs_path']}/{name})"
@@ -219,15 +223,9 @@ def test_each_term_of_the_glossary_is_taught_where_it_says():
 
 
 def test_reading_times_of_the_readme():
-    rows = re.findall(r'\| \[.+?\]\(\S+/(\w+\.ipynb)\) \|.+\| (\d+) min \|', prose(NBS/'index.ipynb'))
-    missing = set(CHAPTERS) - {name for name, _ in rows} - {'18_pages.ipynb'}
-    assert not missing, f'not in the map of chapters: {missing}'
-    for name, minutes in rows:
-        words, found = len(re.findall(r'\w+', prose(NBS/name))), cells(NBS/name)
-        lines = sum(bool(line.strip()) and not line.startswith('#|') for c in found if c['cell_type'] == 'code' for line in source(c).splitlines())
-        figures = sum(any(k.startswith('image') for o in c.get('outputs', []) for k in o.get('data', {})) for c in found)
-        computed = words / 200 + lines / 12 + figures / 2
-        assert abs(computed - int(minutes)) <= 10, f'{name} takes {computed:.0f} minutes to read, not {minutes}'
+    rows = re.findall(r'\| \[.+?\]\(\S+/nbs/(course/\w+\.ipynb)\) \|.+\| (\d+) min \|', prose(NBS/'index.ipynb'))
+    assert [name for name, _ in rows] == [name for name in PAGES if name.startswith('course/')], 'the map of the course lacks a chapter'
+    for name, said in rows: assert abs(minutes(NBS/name) - int(said)) <= 3, f'{name} takes {minutes(NBS/name):.0f} minutes to read, not {said}'
 
 
 # The pages as nbdev leaves them to Quarto
@@ -249,10 +247,11 @@ def test_pages_have_front_matter_and_quarto_markup(site):
 
 def test_pages_document_each_function_once_under_api(site):
     for name in CHAPTERS:
+        module = re.search(MODULE, '\n'.join(map(source, cells(NBS/name))), re.M)
+        if not module: continue
         processed = cells(site/name)
         shown = [source(c).rpartition('show_doc(')[2].rstrip(')') for c in processed if re.search('^show_doc', source(c), re.M)]
-        module = re.search(r'^#\| default_exp (\w+)', '\n'.join(map(source, cells(NBS/name))), re.M)[1]
-        tree = __import__(f'petseg_nb.{module}', fromlist=['x'])
+        tree = import_module(f'petseg_nb.{module[1].removesuffix(".__init__")}')
         public = {n for n in tree.__all__ if callable(getattr(tree, n))}
         assert len(shown) == len(set(shown)) and {s for s in shown if '.' not in s} == public, f'{name}: {set(shown) ^ public}'
         api = [i for i, c in enumerate(processed) if source(c) == '## API']
@@ -287,16 +286,16 @@ def test_links_of_pages_resolve(site):
 
 PAGE = '''<html><head><link rel="canonical" href="https://petseg.github.io/petseg_nb/unet.html"><link rel="icon" href="images/logo.svg">
 <meta property="og:image" content="https://petseg.github.io/petseg_nb/images/card.png"><script src="site_libs/nav.js"></script></head>
-<body><a href="https://petseg.github.io/petseg_nb/losses.html#dice_loss">a</a> <a class="x" href="{blob}nbs/06_losses.ipynb">b</a>
-<a href="{blob}petseg_nb/unet.py#L3">c</a> <a href="https://arxiv.org/abs/1">d</a> <a href="{blob}nbs/09_none.ipynb">e</a>
+<body><a href="https://petseg.github.io/petseg_nb/course/losses.html#dice_loss">a</a> <a class="x" href="{blob}nbs/course/05_losses.ipynb">b</a>
+<a href="{blob}petseg_nb/unet.py#L3">c</a> <a href="https://arxiv.org/abs/1">d</a> <a href="{blob}nbs/course/09_none.ipynb">e</a>
 <a href="https://petseg.github.io/petseg_nb/exercises/mine.html">f</a> <img src="data:image/png;base64,AAAA"></body></html>'''
 
 
 @pytest.fixture
 def rendered(tmp_path):
     "A small site as Quarto leaves it"
-    (tmp_path/'exercises').mkdir()
-    for name in ('unet.html', 'losses.html', 'exercises/mine.html'): (tmp_path/name).write_text(PAGE.format(blob=BLOB))
+    for folder in ('exercises', 'course'): (tmp_path/folder).mkdir()
+    for name in ('unet.html', 'course/losses.html', 'exercises/mine.html'): (tmp_path/name).write_text(PAGE.format(blob=BLOB))
     (tmp_path/'style.css').write_text('a { background: url(data:image/svg+xml;base64,AA) }')
     return tmp_path
 
@@ -310,15 +309,15 @@ def test_links_to_own_pages_become_relative(rendered):
         run = run_offline(rendered)
         assert run.returncode == 0, run.stderr
         links = lambda name: re.findall(r'<a [^>]*href="([^"]+)"', (rendered/name).read_text())
-        same = [f'{BLOB}petseg_nb/unet.py#L3', 'https://arxiv.org/abs/1', f'{BLOB}nbs/09_none.ipynb']
-        assert links('unet.html') == ['losses.html#dice_loss', 'losses.html', *same, 'exercises/mine.html']
-        assert links('exercises/mine.html') == ['../losses.html#dice_loss', '../losses.html', *same, 'mine.html']
+        same = [f'{BLOB}petseg_nb/unet.py#L3', 'https://arxiv.org/abs/1', f'{BLOB}nbs/course/09_none.ipynb']
+        assert links('unet.html') == ['course/losses.html#dice_loss', 'course/losses.html', *same, 'exercises/mine.html']
+        assert links('exercises/mine.html') == ['../course/losses.html#dice_loss', '../course/losses.html', *same, 'mine.html']
     assert 'href="https://petseg.github.io/petseg_nb/unet.html">' in (rendered/'unet.html').read_text(), 'the canonical address stays'
 
 
 @pytest.mark.parametrize('file, text', [
-    ('losses.html', '<script src="https://cdnjs.cloudflare.com/ajax/libs/require.js/2.3.6/require.min.js" integrity="x"></script>'),
-    ('losses.html', '<link rel="stylesheet" href="//fonts.example/a.css">'), ('unet.html', '<img alt="a" srcset="https://a.example/b.png 2x">'),
+    ('course/losses.html', '<script src="https://cdnjs.cloudflare.com/ajax/libs/require.js/2.3.6/require.min.js" integrity="x"></script>'),
+    ('course/losses.html', '<link rel="stylesheet" href="//fonts.example/a.css">'), ('unet.html', '<img alt="a" srcset="https://a.example/b.png 2x">'),
     ('unet.html', '<style>@import "https://fonts.googleapis.com/css2?family=Lato";</style>'), ('unet.html', '<iframe src="http://a.example"></iframe>'),
     ('style.css', '@import url("https://fonts.googleapis.com/css2?family=Lato");'), ('style.css', 'a { background: url(https://a.example/b.png) }')])
 def test_a_request_to_elsewhere_fails_the_build(rendered, file, text):
