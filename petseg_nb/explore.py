@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['PAGE', 'VERDICTS', 'png', 'young_garbage', 'interactive', 'slide', 'choose', 'pick_pets', 'draw_pets', 'explore_pets',
-           'transforms_of', 'augment_by', 'draw_augmented', 'explore_augmentation', 'draw_threshold',
+           'transforms_of', 'augment_by', 'draw_augmented', 'explore_augmentation', 'error_legend', 'draw_threshold',
            'explore_threshold', 'blob', 'judge', 'draw_losses', 'explore_losses', 'draw_progress', 'TrainingMonitor',
            'predict_pets', 'disagreement', 'draw_comparison', 'explore_checkpoints', 'open_small', 'draw_prediction',
            'explore_prediction']
 
 # %% ../nbs/workshop/explore.ipynb #7565400f
-import gc, html, io, time
+import gc, html, io, math, time
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 import albumentations as A
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
@@ -54,11 +54,12 @@ def young_garbage():
 # %% ../nbs/workshop/explore.ipynb #1b5f5dbd
 def interactive(
     name:str, # of the explorer; its box has the CSS class `petseg-<name>`
-    draw, # makes the figure from one argument for each control; a `ValueError` becomes a line above the picture
+    draw, # a figure from one argument per control; a `ValueError` becomes a line above it
     **controls:widgets.ValueWidget, # what the reader can move
 ) -> widgets.VBox: # controls, message and picture
     "Controls above one picture, drawn again when one of them changes"
-    picture, message, drawn = widgets.Image(layout=dict(align_self='flex-start')), widgets.HTML(), {} # not stretched
+    picture = widgets.Image(layout=dict(align_self='flex-start')) # not stretched
+    message, drawn = widgets.HTML(), {}
     def redraw(change=None):
         values = {key: control.value for key, control in controls.items()}
         if values == drawn: return # a control that changes another one asks twice
@@ -70,7 +71,8 @@ def interactive(
         control.style.description_width = 'initial'
         control.observe(redraw, 'value')
     redraw()
-    box = widgets.VBox([widgets.Box(list(controls.values()), layout=dict(flex_flow='row wrap')), message, picture])
+    top = widgets.Box(list(controls.values()), layout=dict(flex_flow='row wrap'))
+    box = widgets.VBox([top, message, picture])
     picture.add_class('petseg-picture')
     box.add_class(f'petseg-{name}')
     return box
@@ -83,15 +85,17 @@ def slide(
 ) -> widgets.ValueWidget:
     "A slider wide enough for its name"
     kind = widgets.IntSlider if isinstance(step, int) else widgets.FloatSlider
-    return kind(value=value, min=low, max=high, step=step, description=name, layout=dict(width=f'{18 + len(name) / 2}em'))
+    return kind(value=value, min=low, max=high, step=step, description=name,
+                layout=dict(width=f'{18 + len(name) / 2}em'))
 
 def choose(
     name:str, # what is chosen
     options, # names
 ) -> widgets.ToggleButtons:
     "One button for each option, as wide as its name"
-    return widgets.ToggleButtons(options=list(options), description=name, style=dict(button_width='auto'),
-                                 layout=dict(width='auto', display='flex', align_items='baseline')) # its name beside the buttons
+    beside = dict(width='auto', display='flex', align_items='baseline') # the name and the buttons
+    return widgets.ToggleButtons(options=list(options), description=name, layout=beside,
+                                 style=dict(button_width='auto'))
 
 # %% ../nbs/workshop/explore.ipynb #df939e14
 PAGE = 12 # pictures
@@ -131,13 +135,15 @@ def explore_pets(
 ) -> widgets.VBox:
     "Browse a dataset by breed and split, with the border as you like it"
     records = scan_pets(path)
-    breed = widgets.Dropdown(options=['all', *sorted({r.breed for r in records})], description='breed')
+    breeds = sorted({r.breed for r in records})
+    breed = widgets.Dropdown(options=['all', *breeds], description='breed')
     split = choose('split', ('train', 'valid', 'test'))
     page = slide('page', 1, 1, 1)
-    def count_pages(change=None): page.max = max(1, -(-len(pick_pets(records, breed.value, split.value)) // PAGE))
+    def count_pages(change=None):
+        page.max = max(1, math.ceil(len(pick_pets(records, breed.value, split.value)) / PAGE))
     for control in (breed, split): control.observe(count_pages, 'value')
     count_pages()
-    return interactive('pets', lambda **values: draw_pets(records, **values), breed=breed, split=split,
+    return interactive('pets', partial(draw_pets, records), breed=breed, split=split,
         border=choose('border counts as', ('pet', 'background', 'ignore')),
         opacity=slide('opacity of the mask', .5, 0, 1, .05), page=page)
 
@@ -176,7 +182,9 @@ def draw_augmented(
 ) -> plt.Figure:
     "Before and after, with the mask's outline, and the mask"
     new_image, new_mask = augment_by(image, mask, preset, only, seed)
-    fig, axs = panels({'before': image, f'after {preset if only == "all" else only}': new_image, 'its mask': new_mask}, 7, cmap='gray', vmin=0, vmax=1)
+    after = f'after {preset if only == "all" else only}'
+    fig, axs = panels({'before': image, after: new_image, 'its mask': new_mask}, 7,
+                      cmap='gray', vmin=0, vmax=1)
     for ax, outline in zip(axs, (mask, new_mask)):
         if 0 < outline.mean() < 1: ax.contour(outline, [.5], colors='#F0E442', linewidths=1.5)
     return fig
@@ -191,10 +199,17 @@ def explore_augmentation(
     only = widgets.Dropdown(options=['all', *transforms_of('default')], description='transform')
     def list_transforms(change): only.options = ['all', *transforms_of(preset.value)]
     preset.observe(list_transforms, 'value')
-    return interactive('augmentation', lambda **values: draw_augmented(image, mask, **values), preset=preset, only=only,
-                       seed=slide('seed', 0, 0, 99))
+    return interactive('augmentation', partial(draw_augmented, image, mask),
+                       preset=preset, only=only, seed=slide('seed', 0, 0, 99))
 
 # %% ../nbs/workshop/explore.ipynb #6fb05c34
+def error_legend(
+    mask, # 1 pet, 0 background, 255 ignored; array or tensor
+) -> dict: # name: colour
+    "What `error_map` can show of a mask: `ignored` only where something is"
+    return {k: v for k, v in ERROR_COLOURS.items() if k != 'ignored' or (mask == 255).any()}
+
+# %% ../nbs/workshop/explore.ipynb #d1c5494d
 def draw_threshold(
     image:torch.Tensor, # `(3, H, W)` uint8
     logits:torch.Tensor, # `(1, H, W)`
@@ -205,8 +220,10 @@ def draw_threshold(
     p = logits.sigmoid()  # (1, H, W)
     swept = scores(counts_at_thresholds(probability_histogram(p, mask)))  # (99,) each
     here = {name: swept[name][round(100 * threshold) - 1].item() for name in ('dice', 'iou')}
-    shown = {'picture': image.permute(1, 2, 0), 'probability': p[0], f'Dice {here["dice"]:.3f}, IoU {here["iou"]:.3f}': error_map(p[0] > threshold, mask[0])}
-    fig, axs = panels(shown, 8.5, .72, ERROR_COLOURS, cmap='gray', vmin=0, vmax=1)
+    title = f'Dice {here["dice"]:.3f}, IoU {here["iou"]:.3f}'
+    shown = {'picture': image.permute(1, 2, 0), 'probability': p[0],
+             title: error_map(p[0] > threshold, mask[0])}
+    fig, axs = panels(shown, 8.5, .72, error_legend(mask), cmap='gray', vmin=0, vmax=1)
     ax = fig.add_axes((.77, .2, .21, .66))
     for name, colour in (('dice', '#0072B2'), ('iou', '#009E73')):
         ax.plot(THRESHOLDS, swept[name], color=colour, label=name)
@@ -215,15 +232,17 @@ def draw_threshold(
     ax.legend(fontsize=8)
     return fig
 
-# %% ../nbs/workshop/explore.ipynb #42c951e4
+# %% ../nbs/workshop/explore.ipynb #8a57459a
 def explore_threshold(
     images:torch.Tensor, # `(N, 3, H, W)` uint8
     logits:torch.Tensor, # `(N, 1, H, W)`
     masks:torch.Tensor, # `(N, 1, H, W)`: 1 pet, 0 background, 255 ignored
 ) -> widgets.VBox:
     "Move the threshold and see Dice, IoU and errors follow"
-    return interactive('threshold', lambda threshold, picture: draw_threshold(images[picture], logits[picture], masks[picture], threshold),
-                       threshold=slide('threshold', .5, .01, .99, .01), picture=slide('picture', 0, 0, len(images) - 1))
+    def draw(threshold, picture):
+        return draw_threshold(images[picture], logits[picture], masks[picture], threshold)
+    return interactive('threshold', draw, threshold=slide('threshold', .5, .01, .99, .01),
+                       picture=slide('picture', 0, 0, len(images) - 1))
 
 # %% ../nbs/workshop/explore.ipynb #2904dcf0
 def blob(
@@ -233,7 +252,8 @@ def blob(
     certainty:float, # logit far inside; the same far outside, negative
 ) -> torch.Tensor: # `(1, 1, size, size)` logits
     "A predicted disc with a soft edge"
-    row, column = torch.meshgrid(torch.arange(float(size)), torch.arange(float(size)), indexing='ij')
+    along = torch.arange(float(size))
+    row, column = torch.meshgrid(along, along, indexing='ij')  # (size, size) each
     return certainty * torch.tanh((radius - torch.hypot(column - x, row - y)) / 2)[None, None]
 
 # %% ../nbs/workshop/explore.ipynb #ce627ba3
@@ -259,9 +279,11 @@ def draw_losses(
     "The prediction over the truth, then each loss with its gradient"
     logits = blob(mask.shape[-1], x, y, radius, certainty)
     judged = judge(logits, mask)
-    pushes = {f'{name} {loss:.3f}\nhardest push {push.abs().max():.2g}': push for name, (loss, push) in judged.items()}
+    pushes = {f'{name} {loss:.3f}\nhardest push {push.abs().max():.2g}': push
+              for name, (loss, push) in judged.items()}
     grey = np.where(mask[0, 0, ..., None] == 1, .6, [1., 1, 1])  # (size, size, 3)
-    fig, axs = panels({'truth, and outline\nof the prediction': grey} | pushes, 10, cmap='RdBu_r', vmin=-1, vmax=1)
+    fig, axs = panels({'truth, and outline\nof the prediction': grey} | pushes, 10,
+                      cmap='RdBu_r', vmin=-1, vmax=1)
     for ax in axs: ax.contour(logits[0, 0], [0], colors='black', linewidths=1)
     return fig
 
@@ -271,13 +293,15 @@ def explore_losses(
 ) -> widgets.VBox:
     "Move and resize a predicted disc, and see what each loss makes of it"
     size = mask.shape[-1]
-    return interactive('losses', lambda **values: draw_losses(mask, **values), x=slide('x of the disc', size / 2, 0, size, .5),
-                       y=slide('y of the disc', size / 2, 0, size, .5), radius=slide('radius', size / 4, 1, size / 2, .5),
+    return interactive('losses', partial(draw_losses, mask),
+                       x=slide('x of the disc', size / 2, 0, size, .5),
+                       y=slide('y of the disc', size / 2, 0, size, .5),
+                       radius=slide('radius', size / 4, 1, size / 2, .5),
                        certainty=slide('certainty (logit)', 4, .5, 12, .5))
 
 # %% ../nbs/workshop/explore.ipynb #89a049a2
 def draw_progress(
-    history:list, # a dict an epoch, with epoch, train_loss, valid_loss and valid_dice
+    history:list, # a dict per epoch, with epoch, train_loss, valid_loss and valid_dice
     epochs:int, # of the whole run
     images:torch.Tensor, # `(N, 3, H, W)` uint8, three or so
     masks:torch.Tensor, # `(N, 1, H, W)`
@@ -288,31 +312,33 @@ def draw_progress(
     for i, score in enumerate(scores(confusion(preds, masks))['dice'].tolist()):
         errors = error_map(preds[i, 0], masks[i, 0])
         seen[f'{i}: Dice {score:.2f}'] = .4 * images[i].permute(1, 2, 0).numpy() / 255 + .6 * errors
-    fig, _ = panels(seen, 9, .55, ERROR_COLOURS)
+    fig, _ = panels(seen, 9, .55, error_legend(masks))
     loss, dice = fig.add_axes((.605, .22, .155, .62)), fig.add_axes((.825, .22, .155, .62))
-    for ax, name, label, colour in ((loss, 'train_loss', 'training', '#0072B2'), (loss, 'valid_loss', 'validation', '#D55E00'), (dice, 'valid_dice', '', '#D55E00')):
-        ax.plot([row['epoch'] for row in history], [row[name] for row in history], '.-', color=colour, label=label)
+    curves = ((loss, 'train_loss', 'training', '#0072B2'),
+              (loss, 'valid_loss', 'validation', '#D55E00'), (dice, 'valid_dice', '', '#D55E00'))
+    for ax, name, label, colour in curves:
+        ax.plot(*zip(*((r['epoch'], r[name]) for r in history)), '.-', color=colour, label=label)
     loss.legend(fontsize=7)
-    loss.set_title('loss', fontsize=9)
-    dice.set_title(f'validation Dice {history[-1]["valid_dice"]:.3f}', fontsize=9)
-    for ax, top in ((loss, None), (dice, 1)):
+    score = f'validation Dice {history[-1]["valid_dice"]:.3f}'
+    for ax, top, title in ((loss, None, 'loss'), (dice, 1, score)):
+        ax.set_title(title, fontsize=9)
         ax.set(xlim=(0, epochs + 1), ylim=(0, top), xlabel='epoch')
         ax.xaxis.get_major_locator().set_params(integer=True)
     return fig
 
 # %% ../nbs/workshop/explore.ipynb #be74951d
 class TrainingMonitor:
-    "A callback for `fit` that keeps one picture up to date, in at most 5 % of the time; display its `box`"
+    "A callback for `fit` that keeps one picture up to date in at most 5 % of the time: show `box`"
     def __init__(self,
         images:torch.Tensor, # `(N, 3, H, W)` uint8, three or so
         masks:torch.Tensor, # `(N, 1, H, W)`
         epochs:int, # of the run
     ):
         self.images, self.masks, self.epochs, self.pause_until = images, masks, epochs, 0.
-        self.picture = widgets.Image(value=png(plt.figure(figsize=(9, 2.3))), layout=dict(align_self='flex-start')) # white at first
-        self.box = widgets.VBox([self.picture])
-        self.picture.add_class('petseg-picture')
-        self.box.add_class('petseg-monitor')
+        white = png(plt.figure(figsize=(9, 2.3))) # at first
+        self.picture = widgets.Image(value=white, layout=dict(align_self='flex-start'),
+                                     _dom_classes=['petseg-picture'])
+        self.box = widgets.VBox([self.picture], _dom_classes=['petseg-monitor'])
 
     def __call__(self,
         model:torch.nn.Module, # as it is after an epoch; stays in its mode
@@ -321,9 +347,11 @@ class TrainingMonitor:
         start, mode = time.perf_counter(), model.training
         if start < self.pause_until and history[-1]['epoch'] < self.epochs: return
         with torch.inference_mode():
-            preds = model.eval()(normalize(self.images.to(next(model.parameters()).device))).cpu() > 0  # (N, 1, H, W)
+            device = next(model.parameters()).device
+            preds = model.eval()(normalize(self.images.to(device))).cpu() > 0  # (N, 1, H, W)
         model.train(mode)
-        self.picture.value = png(draw_progress(history, self.epochs, self.images, self.masks, preds))
+        fig = draw_progress(history, self.epochs, self.images, self.masks, preds)
+        self.picture.value = png(fig)
         self.pause_until = time.perf_counter() + 19 * (time.perf_counter() - start)
 
 # %% ../nbs/workshop/explore.ipynb #20c57008
@@ -337,8 +365,10 @@ def predict_pets(
     batches = [records[i:i + 16] for i in range(0, len(records), 16)]
     found = []
     for batch in batches:
-        images = torch.from_numpy(np.stack([_read(r, config.size)[..., :3] for r in batch])).permute(0, 3, 1, 2)  # (B, 3, h, w)
-        found.append(F.interpolate(predict_probabilities(model, images), size=(size, size), mode='bilinear'))
+        pictures = np.stack([_read(r, config.size)[..., :3] for r in batch])         # (B, h, w, 3)
+        images = torch.from_numpy(pictures).permute(0, 3, 1, 2)                       # (B, 3, h, w)
+        p = predict_probabilities(model, images)                                      # (B, 1, h, w)
+        found.append(F.interpolate(p, size=(size, size), mode='bilinear'))
     return torch.cat(found)
 
 # %% ../nbs/workshop/explore.ipynb #da8f7aaf
@@ -350,7 +380,8 @@ def disagreement(
     return ((first > .5) != (second > .5)).float().mean((1, 2, 3))
 
 # %% ../nbs/workshop/explore.ipynb #fb8af722
-VERDICTS = ('#E69F00', '#CC79A7', '#009E73', '#DDDDDD') # none is right, only the first, only the second, both
+# None is right, only the first, only the second, both
+VERDICTS = ('#E69F00', '#CC79A7', '#009E73', '#DDDDDD')
 
 def draw_comparison(
     image:np.ndarray, # `(H, W, 3)` uint8
@@ -370,7 +401,8 @@ def draw_comparison(
     verdict[mask == 255] = 1
     legend = dict(zip(('none right', *(f'only {name} right' for name in names)), VERDICTS))
     differ = (right[0] != right[1]).mean()
-    return panels(shown | {f'they differ in {differ:.1%}': verdict}, 9, 1, ERROR_COLOURS | legend)[0]
+    shown[f'they differ in {differ:.1%}'] = verdict
+    return panels(shown, 9, 1, error_legend(mask) | legend)[0]
 
 # %% ../nbs/workshop/explore.ipynb #8d77e501
 def explore_checkpoints(
@@ -385,7 +417,8 @@ def explore_checkpoints(
     def draw(rank):
         i = order[rank - 1]
         pet = _read(records[i], size)  # (size, size, 4)
-        return draw_comparison(pet[..., :3], trimap_to_mask(pet[..., 3], border), first[i], second[i], tuple(paths))
+        mask = trimap_to_mask(pet[..., 3], border)
+        return draw_comparison(pet[..., :3], mask, first[i], second[i], tuple(paths))
     return interactive('checkpoints', draw, rank=slide('rank by disagreement', 1, 1, len(records)))
 
 # %% ../nbs/workshop/explore.ipynb #74bd8fb3
@@ -407,7 +440,8 @@ def draw_prediction(
 ) -> plt.Figure:
     "A picture, its predicted mask over it, and the pet cut out"
     mask, pixels = segmenter(picture), np.asarray(picture)  # (H, W), (H, W, 3)
-    return panels({'picture': pixels, f'predicted: {mask.mean():.0%} pet': overlay(pixels, mask, .55), 'cut out': cutout(picture, mask)}, 8)[0]
+    return panels({'picture': pixels, f'predicted: {mask.mean():.0%} pet': overlay(pixels, mask),
+                   'cut out': cutout(picture, mask)}, 8)[0]
 
 # %% ../nbs/workshop/explore.ipynb #c4eba677
 def explore_prediction(
@@ -416,5 +450,9 @@ def explore_prediction(
 ) -> widgets.VBox:
     "Upload a picture and see what a checkpoint makes of it"
     segmenter = Segmenter.from_checkpoint(path)
-    def draw(upload): return draw_prediction(segmenter, open_small(bytes(upload[0].content) if upload else example))
-    return interactive('prediction', draw, upload=widgets.FileUpload(accept='image/*', description='Choose a picture', layout=dict(width='auto')))
+    def draw(upload):
+        picture = bytes(upload[0].content) if upload else example
+        return draw_prediction(segmenter, open_small(picture))
+    upload = widgets.FileUpload(accept='image/*', description='Choose a picture',
+                                layout=dict(width='auto'))
+    return interactive('prediction', draw, upload=upload)
