@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from .data import normalize
 from .explore import choose, interactive, slide
-from .masks import draw_tiles, overlay
+from .masks import OUTLINE_COLOUR, draw_tiles, overlay
 from .trace import boxes, draw_unet, trace_shapes
 
 # %% ../nbs/workshop/look_inside.ipynb #9dfb01d5
@@ -26,7 +26,8 @@ def layer_maps(
 ) -> dict: # name of a layer: its output `(B, C, h, w)`
     "What each layer of `trace_shapes` puts out for `x`"
     maps, hooks = {}, []
-    def keep(name): return lambda module, args, out: maps.update({name: out.clone()}) # before a ReLU writes over it
+    def keep(name): # a copy, before a ReLU writes over it
+        return lambda module, args, out: maps.update({name: out.clone()})
     for layer in trace_shapes(model, tuple(x.shape))[1:]:
         hooks.append(model.get_submodule(layer.name).register_forward_hook(keep(layer.name)))
     try: model(x)
@@ -39,10 +40,10 @@ def layer_fields(
     model:torch.nn.Module, # in evaluation mode
     size:int, # height and width of the input, in pixels
     n:int=2, # random pictures to average over
-) -> dict: # name of a layer: `(size, size)` mean absolute gradient of its centre pixel; 0 where it sees nothing
-    "The receptive field of each layer, as `measure_field` finds that of the last"
-    x = torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(0)).requires_grad_() # the same ones at each call
-    fields = {}
+) -> dict: # name of a layer: `(size, size)`, 0 where its centre pixel sees nothing
+    "Mean absolute gradient of each layer's centre pixel, as `measure_field` finds for the last"
+    same = torch.Generator().manual_seed(0) # at each call
+    x, fields = torch.randn(n, 3, size, size, generator=same).requires_grad_(), {}
     for name, y in layer_maps(model, x).items():
         centre = y[:, :, y.shape[2] // 2, y.shape[3] // 2].sum()
         fields[name] = torch.autograd.grad(centre, x, retain_graph=True)[0].abs().mean((0, 1))
@@ -55,7 +56,8 @@ def as_tile(
 ) -> np.ndarray: # `(side, side, 3)` uint8
     "A map in colours, from its smallest value (dark) to its largest (bright)"
     low, high = channel.aminmax()
-    tile = F.adaptive_avg_pool2d(((channel - low) / (high - low).clamp_min(1e-12))[None], side)[0]  # (side, side)
+    scaled = (channel - low) / (high - low).clamp_min(1e-12)   # (h, w), 0 to 1
+    tile = F.adaptive_avg_pool2d(scaled[None], side)[0]        # (side, side)
     return (255 * plt.colormaps['viridis'](tile.numpy())[..., :3]).astype(np.uint8)
 
 # %% ../nbs/workshop/look_inside.ipynb #b30d68c3
@@ -79,9 +81,11 @@ def draw_field(
     "The picture, as bright as each pixel counts, and a frame around all that count"
     light = (1 + (field / field.max()).clamp_min(1e-9).log10() / 4).clamp_min(0)  # (H, W), 0 to 1
     ax.imshow((image / 255 * (.15 + .85 * light)).permute(1, 2, 0))
-    (top, bottom), (left, right) = ((field > 0).any(axis).nonzero()[[0, -1], 0].tolist() for axis in (1, 0))
-    ax.add_patch(plt.Rectangle((left - .5, top - .5), right - left + 1, bottom - top + 1, fill=False, edgecolor='#F0E442', linewidth=1.5))
-    ax.set_title(f'sees {bottom - top + 1}×{right - left + 1} pixels of {len(field)}×{len(field)}', fontsize=9)
+    spans = [(field > 0).any(axis).nonzero()[[0, -1], 0].tolist() for axis in (1, 0)]
+    (top, left), (high, wide) = zip(*((first, last - first + 1) for first, last in spans))
+    ax.add_patch(plt.Rectangle((left - .5, top - .5), wide, high, fill=False,
+                               edgecolor=OUTLINE_COLOUR, linewidth=1.5))
+    ax.set_title(f'sees {high}×{wide} pixels of {len(field)}×{len(field)}', fontsize=9)
     ax.axis('off')
 
 # %% ../nbs/workshop/look_inside.ipynb #ec1f1bef
@@ -95,7 +99,8 @@ def draw_layer(
     "Where a layer is, what it sees, and its first channels"
     layer = next(layer for layer in trace if layer.name == name)
     fig = plt.figure(figsize=(9, 3))
-    place, field, tiles = (fig.add_axes(box) for box in ((0, 0, .42, .88), (.42, 0, .28, .88), (.72, 0, .28, .88)))
+    spots = ((0, 0, .42, .88), (.42, 0, .28, .88), (.72, 0, .28, .88))
+    place, field, tiles = (fig.add_axes(spot) for spot in spots)
     draw_place(place, trace, name)
     place.set_title(f'{name}: {layer.kind}, {layer.params:,} parameters', fontsize=9)
     draw_field(field, image, fields[name])
@@ -115,11 +120,13 @@ def explore_layers(
     for name, model in models.items():
         model = copy.deepcopy(model).cpu().eval()
         with torch.no_grad(): maps = layer_maps(model, prepare(image[None]))
-        known[name] = trace_shapes(model, (1, *image.shape)), layer_fields(model, len(image[0])), maps
+        trace = trace_shapes(model, (1, *image.shape))
+        known[name] = trace, layer_fields(model, len(image[0])), maps
     choice, layer = choose('model', models), choose('layer', known[next(iter(models))][1])
     def list_layers(change): layer.options = list(known[choice.value][1])
     choice.observe(list_layers, 'value')
-    return interactive('layers', lambda model, layer: draw_layer(*known[model], image, layer), model=choice, layer=layer)
+    def draw(model, layer): return draw_layer(*known[model], image, layer)
+    return interactive('layers', draw, model=choice, layer=layer)
 
 # %% ../nbs/workshop/look_inside.ipynb #b1fcd0b5
 def agreement(
@@ -137,20 +144,23 @@ def draw_maps(
     image:torch.Tensor, # `(3, H, W)` uint8
     mask:torch.Tensor, # `(1, H, W)`
     maps:torch.Tensor, # `(C, h, w)`
-    by_agreement:bool=True, # the channels that go best with the mask first, or in their own order
+    by_agreement:bool=True, # first the channels that go best with the mask, or in their own order
     page:int=1, # counted from 1, sixteen channels each
 ) -> plt.Figure:
     "A picture, its mask, and sixteen channels of a layer"
-    corr = agreement(maps, mask)
-    order = corr.abs().argsort(descending=True, stable=True) if by_agreement else torch.arange(len(maps))
+    corr, order = agreement(maps, mask), torch.arange(len(maps))
+    if by_agreement: order = corr.abs().argsort(descending=True, stable=True)
     shown = order[16 * (page - 1):16 * page].tolist()
     fig = plt.figure(figsize=(9, 2.6))
     picture, tiles = fig.add_axes((0, 0, .25, .88)), fig.add_axes((.26, 0, .74, .88))
     picture.imshow(overlay(image.permute(1, 2, 0).numpy(), mask[0].numpy(), .4))
     picture.set_title('picture and mask', fontsize=9)
     picture.axis('off')
-    draw_tiles(tiles, [as_tile(maps[i]) for i in shown], [f'{i}: {corr[i]:+.2f}' for i in shown], 2, 8, 64)
-    tiles.set_title(f'channel: correlation with the mask; {len(shown)} of {len(maps)}, each {maps.shape[1]}×{maps.shape[2]} pixels', fontsize=9)
+    labels = [f'{i}: {corr[i]:+.2f}' for i in shown]
+    draw_tiles(tiles, [as_tile(maps[i]) for i in shown], labels, 2, 8, 64)
+    size = '{}×{}'.format(*maps.shape[1:])
+    tiles.set_title(f'channel: correlation with the mask; {len(shown)} of {len(maps)}, each {size}',
+                    fontsize=9)
     return fig
 
 # %% ../nbs/workshop/look_inside.ipynb #6f44c340
@@ -171,6 +181,8 @@ def explore_maps(
     layer.observe(count_pages, 'value')
     count_pages()
     def draw(picture, layer, by_agreement, page):
-        return draw_maps(images[picture], masks[picture], maps_of(picture)[layer][0], by_agreement, page)
-    return interactive('maps', draw, layer=layer, picture=slide('picture', 0, 0, len(images) - 1), page=page,
-                       by_agreement=widgets.Checkbox(True, description='best correlation first', indent=False))
+        maps = maps_of(picture)[layer][0]
+        return draw_maps(images[picture], masks[picture], maps, by_agreement, page)
+    best = widgets.Checkbox(True, description='best correlation first', indent=False)
+    return interactive('maps', draw, layer=layer, picture=slide('picture', 0, 0, len(images) - 1),
+                       page=page, by_agreement=best)
