@@ -17,7 +17,7 @@ from .unet import UNet
 
 # %% ../nbs/course/09_resnet34_unet.ipynb #6c30c035
 class ResNet34Encoder(nn.Module):
-    "ResNet-34 (He et al. 2015) without its classifier: `(B, in_channels, H, W)` to a list of maps at 1/2, 1/4, 1/8, 1/16 and 1/32"
+    "ResNet-34 (He et al. 2015) without its classifier: `(B, C, H, W)` to maps at 1/2 … 1/32"
     def __init__(self,
         in_channels:int=3, # channels of the input
         fifth:int=0, # channels of a fifth stage at 1/64 of the size; 0 for none
@@ -37,7 +37,7 @@ class ResNet34Encoder(nn.Module):
         maps = [self.relu(self.bn1(self.conv1(x)))]  # (B, 64, H/2, W/2)
         maps.append(self.layer1(self.maxpool(maps[-1])))  # (B, 64, H/4, W/4)
         for layer in (self.layer2, self.layer3, self.layer4, self.layer5):
-            if layer is not None: maps.append(layer(maps[-1]))  # (B, 128, H/8, W/8) ... (B, 512, H/32, W/32)
+            if layer is not None: maps.append(layer(maps[-1]))  # (B, 128, H/8, W/8) …
         return maps
 
 # %% ../nbs/course/09_resnet34_unet.ipynb #e8d19b89
@@ -45,16 +45,21 @@ def load_encoder(
     encoder:ResNet34Encoder, # gets the weights; a fifth stage keeps its own
     weights:str|None, # 'imagenet' for torchvision's, None does nothing
 ) -> None:
-    "Load torchvision's ImageNet weights into `encoder`; a ConnectionError where they can't be downloaded"
+    "Load torchvision's ImageNet weights; `ConnectionError` where they can't be downloaded"
     check_choice('encoder_weights', weights, (None, 'imagenet'))
     if weights is None: return
-    if encoder.conv1.in_channels != 3: raise ValueError(f"encoder_weights='imagenet' needs in_channels=3, not {encoder.conv1.in_channels}")
+    if encoder.conv1.in_channels != 3:
+        raise ValueError("encoder_weights='imagenet' needs in_channels=3, "
+                         f'not {encoder.conv1.in_channels}')
     source = torchvision.models.ResNet34_Weights.IMAGENET1K_V1
     try: state = source.get_state_dict(progress=False, check_hash=True)
     except OSError as error:
-        raise ConnectionError(f"could not download the encoder's weights ({error}): connect to the network, or put {source.url} "
-                              f"into {torch.hub.get_dir()}/checkpoints, or use encoder_weights=None") from error
-    encoder.load_state_dict(encoder.state_dict() | {name:tensor for name, tensor in state.items() if not name.startswith('fc.')})
+        raise ConnectionError(
+            f"could not download the encoder's weights ({error}): connect to the network, or put "
+            f'{source.url} into {torch.hub.get_dir()}/checkpoints, or use encoder_weights=None'
+        ) from error
+    known = {name: tensor for name, tensor in state.items() if not name.startswith('fc.')}
+    encoder.load_state_dict(encoder.state_dict() | known)
 
 # %% ../nbs/course/09_resnet34_unet.ipynb #dc37a56e
 def make_decoder(
@@ -64,10 +69,12 @@ def make_decoder(
     attention:str|None, # None, 'cbam' or 'gate', see `UpConv`
 ) -> nn.ModuleList: # one UpConv for each of `widths`; those beyond the last skip have none
     "The UpConvs from an encoder's deepest map up"
-    if len(widths) > len(channels): raise ValueError(f"widths={widths}: use at most {len(channels)}, the encoder halves no more often")
+    if len(widths) > len(channels):
+        raise ValueError(f'widths={widths}: use at most {len(channels)}, '
+                         'the encoder halves no more often')
     *skips, deepest = channels
-    skips = [*skips[::-1], 0]
-    return nn.ModuleList(UpConv(i, skip, o, up=up, attention=attention) for i, skip, o in zip((deepest, *widths), skips, widths))
+    sizes = zip((deepest, *widths), (*skips[::-1], 0), widths)
+    return nn.ModuleList(UpConv(i, skip, o, up=up, attention=attention) for i, skip, o in sizes)
 
 # %% ../nbs/course/09_resnet34_unet.ipynb #f3da8aa3
 def make_head(
@@ -77,16 +84,17 @@ def make_head(
 ) -> nn.Sequential: # `(B, channels, h, w)` to logits `(B, num_classes, 2**tail h, 2**tail w)`
     "`tail` times a transposed convolution and a ReLU, then the 1×1 convolution that makes logits"
     layers = []
-    for _ in range(tail): layers += [nn.ConvTranspose2d(channels, channels, 2, stride=2), nn.ReLU(inplace=True)]
+    for _ in range(tail):
+        layers += [nn.ConvTranspose2d(channels, channels, 2, stride=2), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers, nn.Conv2d(channels, num_classes, 1))
 
 # %% ../nbs/course/09_resnet34_unet.ipynb #fbc746fc
 class ResNet34UNet(nn.Module):
-    "A U-Net with a ResNet-34 as encoder: `(B, in_channels, H, W)` to logits `(B, num_classes, H, W)`; H and W at least 16"
+    "U-Net on a ResNet-34: `(B, C, H, W)`, H and W at least 16, to logits `(B, num_classes, H, W)`"
     def __init__(self,
         in_channels:int=3, # channels of the input
         num_classes:int=1, # channels of the logits; 1 for pet against background
-        widths:tuple=(256, 128, 64, 32, 16), # channels of each UpConv; with fewer than five the logits are resized at the end
+        widths:tuple=(256, 128, 64, 32, 16), # of each UpConv; with under five, logits are resized
         up:str='bilinear', # 'transpose' or 'bilinear', see `upsampler`
         attention:str|None=None, # None, 'cbam' or 'gate', see `UpConv`
         fifth:int=0, # channels of a fifth ResNet stage as bottleneck; 0 for none
@@ -103,14 +111,15 @@ class ResNet34UNet(nn.Module):
         check_input(x, self.in_channels, self.min_size)
         maps = self.encoder(x)
         y = maps.pop()  # (B, 512, H/32, W/32)
-        for up in self.ups: y = up(y, maps.pop() if maps else None)  # (B, 256, H/16, W/16) ... (B, 16, H, W)
+        for up in self.ups: y = up(y, maps.pop() if maps else None)  # … (B, 16, H, W)
         return match_size(self.head(y), x)  # (B, num_classes, H, W)
 
 # %% ../nbs/course/09_resnet34_unet.ipynb #de80f904
 MODELS = {
     'unet':UNet,
     'resnet34_unet':ResNet34UNet,
-    'resnet34_unet_fifth':partial(ResNet34UNet, fifth=1024, widths=(512, 256, 128, 64), up='transpose', tail=2),
+    'resnet34_unet_fifth':partial(ResNet34UNet, fifth=1024, widths=(512, 256, 128, 64),
+                                  up='transpose', tail=2),
     'resnet34_unet_resize':partial(ResNet34UNet, widths=(256, 128, 64, 64), up='transpose'),
     'resnet34_unet_transpose':partial(ResNet34UNet, up='transpose'),
     'resnet34_unet_wide':partial(ResNet34UNet, widths=(512, 256, 128, 64, 32), up='transpose'),
@@ -122,9 +131,10 @@ def build_model(
     name:str, # one of `MODELS`
     **kwargs, # arguments of the model, such as `in_channels`; they go before those of the name
 ) -> nn.Module: # with random weights, unless `encoder_weights` says otherwise
-    "The model of that name; a ValueError with the right names, or the known arguments, for a wrong one"
+    "The model of that name; `ValueError` lists the right names, or the known arguments"
     if name not in MODELS: raise ValueError(f"model {name!r}: use one of {', '.join(MODELS)}")
     known = list(inspect.signature(MODELS[name]).parameters)
     if wrong := [key for key in kwargs if key not in known]:
-        raise ValueError(f"model {name!r} has no argument {', '.join(wrong)}: use some of {', '.join(known)}")
+        raise ValueError(f"model {name!r} has no argument {', '.join(wrong)}: "
+                         f"use some of {', '.join(known)}")
     return MODELS[name](**kwargs)
