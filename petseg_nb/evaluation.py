@@ -4,26 +4,25 @@
 
 # %% auto #0
 __all__ = ['THRESHOLDS', 'at_original_size', 'probability_histogram', 'PictureScore', 'score_picture', 'evaluate', 'bootstrap',
-           'summarize_pictures', 'summarize_groups', 'report', 'counts_at_thresholds', 'sweep', 'choose_threshold',
-           'plot_threshold', 'reliability', 'calibration_error', 'plot_calibration', 'plot_gallery', 'ranking',
-           'write_evaluation']
+           'summarize_pictures', 'summarize_groups', 'counts_at_thresholds', 'sweep', 'choose_threshold',
+           'cross_validate']
 
 # %% ../nbs/course/10_evaluation.ipynb #889ff03b
-import csv, json
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
-from .data import PetDataset, PetRecord
-from .files import progress, replacing
-from .masks import ERROR_COLOURS, error_map, trimap_to_mask
+from .config import TrainConfig
+from .data import EpochBatches, PetDataset, PetRecord
+from .files import progress
+from .masks import trimap_to_mask
 from .metrics import boundary_f1, confusion, dice, scores, summarize
+from .runs import fit, new_model
 
 # %% ../nbs/course/10_evaluation.ipynb #801030d7
 def at_original_size(
@@ -32,41 +31,45 @@ def at_original_size(
     border:str='pet', # what the trimap's border counts as: 'pet', 'background' or 'ignore' (255)
 ) -> tuple[Tensor, Tensor]: # probabilities `(1, 1, H, W)`, and mask `(1, 1, H, W)` uint8
     "The probabilities resized bilinearly to the picture's own size, and the true mask at that size"
-    mask = torch.from_numpy(trimap_to_mask(np.array(Image.open(record.trimap)), border))[None, None]  # (1, 1, H, W)
+    trimap = np.array(Image.open(record.trimap))                         # (H, W)
+    mask = torch.from_numpy(trimap_to_mask(trimap, border))[None, None]  # (1, 1, H, W)
     return F.interpolate(probabilities, mask.shape[2:], mode='bilinear', antialias=True), mask
 
-# %% ../nbs/course/10_evaluation.ipynb #ff76c4e9
+# %% ../nbs/course/10_evaluation.ipynb #a4781cef
 THRESHOLDS = torch.arange(1, 100) / 100  # (99,), the edges between the hundred bins
 
 def probability_histogram(
     probabilities:Tensor, # `(1, 1, H, W)` float32, 0 to 1
     mask:Tensor, # `(1, 1, H, W)`: 1 pet, 0 background, 255 ignored
-) -> Tensor: # `(3, 100)` float64: pet pixels, background pixels, and the sum of both kinds' probabilities
-    "What falls into each hundredth of probability; a value on an edge falls below it, as `p > threshold` has it"
+) -> Tensor: # `(3, 100)` float64: pet pixels, background pixels, both kinds' summed probabilities
+    "What falls into each hundredth of probability; a value on an edge falls below it"
     p, mask = probabilities.flatten(), mask.flatten()  # (H*W,)
     hundredth = torch.bucketize(p, THRESHOLDS)         # (H*W,), 0 to 99
     weights = (mask == 1).double(), (mask == 0).double(), p.double() * (mask != 255)
     return torch.stack([torch.bincount(hundredth, w, minlength=100) for w in weights])
 
-# %% ../nbs/course/10_evaluation.ipynb #1cec04c8
+# %% ../nbs/course/10_evaluation.ipynb #977506f7
 @dataclass(frozen=True)
 class PictureScore:
     "What one prediction got right and wrong"
     record:PetRecord # the picture
     counts:Tensor # `(5,)` from `metrics.confusion`, at the network's size
     counts_original:Tensor # `(5,)`, at the picture's own size
-    boundary_f1:float|None # at the network's size, tolerance 2 pixels; None where the border is ignored
+    boundary_f1:float|None # at the network's size, within 2 pixels; None if the border is ignored
     histogram:Tensor # `(3, 100)` from `probability_histogram`, at the network's size
 
     def row(self) -> dict: # the picture's line in a table
         "Name, species, breed and scores; those named `_original` are at the picture's own size"
-        s, original = ({k: v.item() for k, v in scores(c.double()).items()} for c in (self.counts, self.counts_original))
+        s, original = ({name: x.item() for name, x in scores(counts.double()).items()}
+                       for counts in (self.counts, self.counts_original))
         tp, fp, fn, tn, _ = self.counts.tolist()
         return dict(name=self.record.name, species=self.record.species, breed=self.record.breed,
-                    pet_share=(tp + fn) / max(tp + fp + fn + tn, 1), dice=s['dice'], iou=s['iou'], precision=s['precision'],
-                    recall=s['recall'], boundary_f1=self.boundary_f1, dice_original=original['dice'], iou_original=original['iou'])
+                    pet_share=(tp + fn) / max(tp + fp + fn + tn, 1),
+                    dice=s['dice'], iou=s['iou'], precision=s['precision'], recall=s['recall'],
+                    boundary_f1=self.boundary_f1,
+                    dice_original=original['dice'], iou_original=original['iou'])
 
-# %% ../nbs/course/10_evaluation.ipynb #24277b92
+# %% ../nbs/course/10_evaluation.ipynb #ff76c4e9
 def score_picture(
     record:PetRecord, # the picture
     probabilities:Tensor, # `(1, 1, h, w)` float32, 0 to 1
@@ -76,45 +79,50 @@ def score_picture(
 ) -> PictureScore:
     "The scores of one prediction, at the network's size and at the picture's own"
     if not ((probabilities >= 0) & (probabilities <= 1)).all():
-        raise ValueError(f'{record.name}: predict must give probabilities from 0 to 1, not logits: end it with a sigmoid')
+        raise ValueError(f'{record.name}: predict must give probabilities from 0 to 1, not logits: '
+                         'end it with a sigmoid')
     pred = probabilities > threshold
     full, truth = at_original_size(probabilities, record, border)
     edge = None if border == 'ignore' else boundary_f1(pred, mask).item()
-    return PictureScore(record, confusion(pred, mask)[0], confusion(full > threshold, truth)[0], edge,
-                        probability_histogram(probabilities, mask))
+    counts, counts_original = confusion(pred, mask)[0], confusion(full > threshold, truth)[0]
+    histogram = probability_histogram(probabilities, mask)
+    return PictureScore(record, counts, counts_original, edge, histogram)
 
-# %% ../nbs/course/10_evaluation.ipynb #24db0c7c
+# %% ../nbs/course/10_evaluation.ipynb #fabaafdf
 def evaluate(
     predict, # uint8 pictures `(B, 3, h, w)` to probabilities `(B, 1, h, w)`, float32 on the CPU
     dataset:PetDataset, # the pictures, without a transform
     threshold:float=0.5, # probability above which a pixel is pet
-    batch_size:int=16, # pictures a call of `predict`
+    batch_size:int=16, # pictures per call of `predict`
 ) -> list[PictureScore]: # one for each picture, in the dataset's order
     "Score each picture of `dataset`; only one of them is in memory at its original size"
-    if not 0 < threshold < 1: raise ValueError(f'threshold={threshold}: must be a probability between 0 and 1')
-    if dataset.transform: raise ValueError('evaluate pictures as they are: this dataset has a transform')
+    if not 0 < threshold < 1:
+        raise ValueError(f'threshold={threshold}: must be a probability between 0 and 1')
+    if dataset.transform: raise ValueError('this dataset has a transform: take it off')
     pictures = []
     for images, masks in progress(DataLoader(dataset, batch_size), 'evaluating'):
         for p, mask in zip(predict(images).split(1), masks.split(1)):  # (1, 1, h, w) each
-            pictures.append(score_picture(dataset.records[len(pictures)], p, mask, dataset.border, threshold))
+            record = dataset.records[len(pictures)]
+            pictures.append(score_picture(record, p, mask, dataset.border, threshold))
     return pictures
 
 # %% ../nbs/course/10_evaluation.ipynb #5f42e288
 def bootstrap(
     statistic, # function of the columns that gives a number, or an array
-    *columns:np.ndarray, # `(N, ...)` each, a row a picture
+    *columns:np.ndarray, # `(N, ...)` each, a row per picture
     draws:int=2000, # samples drawn
     seed:int=0, # of the draws
 ) -> list: # low and high end of the 95 % interval
-    "Percentile interval of `statistic(*columns)` for rows drawn again with repetition (Efron, 1979)"
+    "Percentile interval of `statistic(*columns)`, for rows drawn with repetition (Efron, 1979)"
     rng, n = np.random.default_rng(seed), len(columns[0])
     samples = (rng.integers(n, size=n) for _ in range(draws))  # (N,) each
-    return np.quantile([statistic(*(c[rows] for c in columns)) for rows in samples], (.025, .975), axis=0).tolist()
+    drawn = [statistic(*(column[rows] for column in columns)) for rows in samples]
+    return np.quantile(drawn, (.025, .975), axis=0).tolist()
 
 # %% ../nbs/course/10_evaluation.ipynb #7d3133c7
 def summarize_pictures(
     pictures:list[PictureScore], # one or more
-) -> dict: # number of pictures, means, `_pooled` scores and `_interval`s, and the same with `_original`
+) -> dict: # number of pictures, means, `_pooled` scores, `_interval`s, and each with `_original`
     "The scores of several pictures, at the network's size and (`_original`) at their own"
     edges = [p.boundary_f1 for p in pictures]
     result = dict(pictures=len(pictures), boundary_f1=None if None in edges else fmean(edges))
@@ -123,175 +131,72 @@ def summarize_pictures(
         result |= {f'{name}{size}': value for name, value in summarize(counts).items()}
         for name in ('dice', 'iou'):
             values = scores(counts.double())[name].numpy()  # (N,)
-            result[f'{name}_interval{size}'] = bootstrap(np.mean, values) if len(values) > 1 else None
+            interval = bootstrap(np.mean, values) if len(values) > 1 else None
+            result[f'{name}_interval{size}'] = interval
     return result
 
 def summarize_groups(
     pictures:list[PictureScore], # one or more
 ) -> dict: # 'all', and under 'species' and 'breed' a dict of group's name to scores
     "The scores of all pictures, of each species and of each breed"
-    groups = dict(all=summarize_pictures(pictures))
+    groups = dict(all=summarize_pictures(pictures), species={}, breed={})
     for key in ('species', 'breed'):
-        names = sorted({getattr(p.record, key) for p in pictures})
-        groups[key] = {name: summarize_pictures([p for p in pictures if getattr(p.record, key) == name]) for name in names}
+        for name in sorted({getattr(p.record, key) for p in pictures}):
+            mine = [p for p in pictures if getattr(p.record, key) == name]
+            groups[key][name] = summarize_pictures(mine)
     return groups
-
-# %% ../nbs/course/10_evaluation.ipynb #ff4386a7
-def _with_interval(value, interval):
-    return f'{value:.4f}' + (' [{:.4f}, {:.4f}]'.format(*interval) if interval else '')
-
-def _score_lines(s, size):
-    "The scores of all pictures, a line each: at the network's size, and at the pictures' own"
-    yield f'{"score":24} {f"at {size} x {size}":24} at original size'
-    for name, label in dict(dice='Dice', iou='IoU', precision='precision', recall='recall').items():
-        yield f'{label + ", mean":24} ' + ' '.join(f'{_with_interval(s[name + o], s.get(f"{name}_interval{o}")):24}' for o in ('', '_original'))
-    yield f'{"Dice, pooled":24} {s["dice_pooled"]:<24.4f} {s["dice_pooled_original"]:.4f}'
-    edge = 'needs the border' if s['boundary_f1'] is None else f'{s["boundary_f1"]:.4f}'
-    yield f'{"boundary F, 2 px, mean":24} {edge:24} -'
-
-# %% ../nbs/course/10_evaluation.ipynb #78f25f53
-def report(
-    groups:dict, # what `summarize_groups` returns
-    size:int, # side of the network's pictures, in pixels
-) -> str: # lines of text
-    "All scores, and those by species and by breed, as a table in text"
-    lines = list(_score_lines(groups['all'], size))
-    for key in ('species', 'breed'):
-        lines += ['', f'{f"by {key}":28} pictures  {f"Dice at {size} x {size}":24} {"IoU":7} Dice at original size']
-        for name, s in groups[key].items():
-            lines.append(f'{name:28} {s["pictures"]:8}  {_with_interval(s["dice"], s["dice_interval"]):24} {s["iou"]:.4f} '
-                         f' {_with_interval(s["dice_original"], s["dice_interval_original"])}')
-    return '\n'.join(line.rstrip() for line in lines)
 
 # %% ../nbs/course/10_evaluation.ipynb #d06f4038
 def counts_at_thresholds(
     histogram:Tensor, # `(..., 3, 100)` from `probability_histogram`
 ) -> Tensor: # `(..., 99, 5)` as `metrics.confusion` counts, for each of `THRESHOLDS`
     "TP, FP, FN and TN at every threshold at once"
-    pet, background, _ = histogram.unbind(-2)                                                  # (..., 100)
-    tp, fp = (x.flip(-1).cumsum(-1).flip(-1)[..., 1:] for x in (pet, background))              # (..., 99), what lies above
+    pet, background, _ = histogram.unbind(-2)                                      # (..., 100)
+    # what lies above each threshold: (..., 99) each
+    tp, fp = (x.flip(-1).cumsum(-1).flip(-1)[..., 1:] for x in (pet, background))
     fn, tn = pet.sum(-1, keepdim=True) - tp, background.sum(-1, keepdim=True) - fp
     return torch.stack([tp, fp, fn, tn, torch.zeros_like(tp)], -1)
 
 # %% ../nbs/course/10_evaluation.ipynb #4d1132f3
 def sweep(
     pictures:list[PictureScore], # of the validation part
-) -> dict[str, Tensor]: # dice, iou, precision, … `(N, 99)`: a row a picture, a column for each of `THRESHOLDS`
-    "Each picture's scores at each threshold; `ValueError` for test pictures, on which nothing may be chosen"
+) -> dict[str, Tensor]: # dice, iou, … `(N, 99)`: a row per picture, a column per threshold
+    "Each picture's scores at each threshold; `ValueError` for test pictures: no choosing there"
     test = [p.record.name for p in pictures if p.record.split == 'test']
-    if test: raise ValueError(f'{len(test)} of these are test pictures ({test[0]}): choose a threshold on validation pictures, '
-                              'then use it on the test set once')
+    if test:
+        raise ValueError(f'{len(test)} of these are test pictures ({test[0]}): choose a threshold '
+                         'on validation pictures, then use it on the test set once')
     return scores(counts_at_thresholds(torch.stack([p.histogram for p in pictures])))
 
 def choose_threshold(
     pictures:list[PictureScore], # of the validation part
-) -> dict: # the best `threshold`, its mean `dice`, its `gain` over 0.5, and with 2 pictures or more the gain's 95 % interval
+) -> dict: # `threshold`, its mean `dice`, its `gain` over 0.5 and that one's 95 % `gain_interval`
     "The threshold with the best mean Dice, and what it gains over 0.5 on the same pictures"
     d = sweep(pictures)['dice'].numpy()  # (N, 99)
     best = int(d.mean(0).argmax())
     gain = d[:, best] - d[:, 49]         # (N,), column 49 is the threshold 0.5
-    return dict(threshold=(best + 1) / 100, pictures=len(d), dice=d[:, best].mean(), gain=gain.mean(),
-                gain_interval=bootstrap(np.mean, gain) if len(d) > 1 else None)
-
-# %% ../nbs/course/10_evaluation.ipynb #6b9ff5b2
-def plot_threshold(
-    pictures:list[PictureScore], # of the validation part
-) -> plt.Figure:
-    "The scores over the threshold, and the gain in Dice over a threshold of 0.5 with its 95 % interval"
-    swept, best = sweep(pictures), choose_threshold(pictures)
-    gain = (swept['dice'] - swept['dice'][:, 49:50]).numpy()  # (N, 99)
-    fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout='constrained')
-    for name, colour in dict(dice='#0072B2', iou='#56B4E9', precision='#D55E00', recall='#009E73').items():
-        left.plot(THRESHOLDS, swept[name].mean(0), color=colour, label=name)
-    left.set(title=f'mean over {len(pictures)} validation pictures', xlabel='threshold', ylabel='score', ylim=(0, 1))
-    left.legend(frameon=False)
-    if len(gain) > 1: right.fill_between(THRESHOLDS, *bootstrap(lambda g: g.mean(0), gain), color='#0072B2', alpha=.2, lw=0)
-    right.plot(THRESHOLDS, gain.mean(0), color='#0072B2')
-    right.plot(best['threshold'], best['gain'], 'o', color='#D55E00')
-    right.axhline(0, color='#999999', lw=1)
-    right.set(title=f'best at {best["threshold"]:.2f}: Dice {best["dice"]:.4f}, {best["gain"]:+.4f}', xlabel='threshold',
-              ylabel='gain in Dice over 0.5', ylim=(min(-.05, best['gain'] - .05), best['gain'] + .05))
-    return fig
+    interval = bootstrap(np.mean, gain) if len(d) > 1 else None
+    return dict(threshold=(best + 1) / 100, pictures=len(d), dice=d[:, best].mean(),
+                gain=gain.mean(), gain_interval=interval)
 
 # %% ../nbs/course/10_evaluation.ipynb #59ac1a6f
-def reliability(
-    pictures:list[PictureScore], # one or more
-) -> tuple[Tensor, Tensor, Tensor]: # mean probability, share of pet pixels and number of pixels, `(10,)` each; nan in an empty bin
-    "What the network says and what is true, for each tenth of probability"
-    tenths = sum(p.histogram for p in pictures).view(3, 10, 10).sum(-1)  # (3, 10)
-    pet, background, total = tenths
-    pixels = pet + background
-    return total / pixels, pet / pixels, pixels
-
-def calibration_error(
-    pictures:list[PictureScore], # one or more
-) -> float: # 0 for a calibrated network
-    "Expected calibration error over ten bins (Guo et al., 2017)"
-    said, true, pixels = reliability(pictures)
-    return ((said - true).abs() * pixels).nansum().item() / pixels.sum().item()
-
-# %% ../nbs/course/10_evaluation.ipynb #75e1c6e0
-def plot_calibration(
-    pictures:list[PictureScore], # one or more
-) -> plt.Figure:
-    "Reliability diagram, and below it the number of pixels in each bin"
-    said, true, pixels = reliability(pictures)
-    fig, (top, bottom) = plt.subplots(2, 1, figsize=(4.5, 5), height_ratios=(3, 1), sharex=True, layout='constrained')
-    top.plot([0, 1], [0, 1], '--', color='#999999', lw=1, label='calibrated')
-    top.plot(said, true, 'o-', color='#0072B2', label=f'this model, ECE {calibration_error(pictures):.4f}')
-    top.set(ylabel='share of pet pixels', xlim=(0, 1), ylim=(-.02, 1.02), title=f'{int(pixels.sum()):,} pixels of {len(pictures)} pictures')
-    top.legend(frameon=False, loc='upper left')
-    bottom.bar(torch.arange(10) / 10 + .05, pixels, .09, color='#0072B2')
-    bottom.set(xlabel='predicted probability', ylabel='pixels', yscale='log', ylim=(1, None))
-    bottom.tick_params(axis='y', which='minor', labelleft=False)
-    return fig
-
-# %% ../nbs/course/10_evaluation.ipynb #aa375b6a
-def plot_gallery(
-    predict, # uint8 pictures `(B, 3, h, w)` to probabilities `(B, 1, h, w)`, float32 on the CPU
-    dataset:PetDataset, # the pictures, without a transform
-    indices:list, # which of them, one or more
-    threshold:float=0.5, # probability above which a pixel is pet
-) -> plt.Figure:
-    "Picture, truth, prediction and error map at the original size, a row a picture"
-    probabilities = predict(torch.stack([dataset[i][0] for i in indices]))  # (B, 1, h, w)
-    fig, axs = plt.subplots(len(indices), 4, figsize=(8, 2 * len(indices) + .5), layout='constrained', squeeze=False)
-    for row, i, p in zip(axs, indices, probabilities.split(1)):
-        record = dataset.records[i]
-        full, mask = at_original_size(p, record, dataset.border)
-        pred, truth = (full > threshold)[0, 0], mask[0, 0]  # (H, W)
-        with Image.open(record.image) as picture: row[0].imshow(picture.convert('RGB'))
-        row[1].imshow(truth.float().masked_fill(truth == 255, .5), cmap='gray', vmin=0, vmax=1)
-        row[2].imshow(pred, cmap='gray', vmin=0, vmax=1)
-        row[3].imshow(error_map(pred, truth))
-        row[0].set_title(f'{record.name}: Dice {dice(full > threshold, mask).item():.3f}', fontsize=8, loc='left')
-    for ax, title in zip(axs[0, 1:], ('truth', 'prediction', 'errors')): ax.set_title(title, fontsize=8)
-    for ax in axs.flat: ax.axis('off')
-    shown = list(ERROR_COLOURS.items())[:5 if dataset.border == 'ignore' else 4]
-    fig.legend(handles=[plt.matplotlib.patches.Patch(color=c, label=k) for k, c in shown], loc='outside lower center', ncols=len(shown), fontsize=8)
-    return fig
-
-# %% ../nbs/course/10_evaluation.ipynb #db5ba8c1
-def ranking(
-    pictures:list[PictureScore], # as `evaluate` returns them
-) -> list: # indices, the lowest Dice at the original size first
-    "The pictures from worst to best"
-    worst_first = scores(torch.stack([p.counts_original for p in pictures]).double())['dice'].sort(stable=True)
-    return worst_first.indices.tolist()
-
-# %% ../nbs/course/10_evaluation.ipynb #9e249151
-def write_evaluation(
-    folder:Path, # receives the files; must exist
-    pictures:list[PictureScore], # as `evaluate` returns them
-    summary:dict, # plain types
-    figures:dict, # name to figure
-):
-    "Write a PNG a figure, `per_image.csv` with a line a picture, and `summary.json`"
-    for name, figure in figures.items():
-        with replacing(folder/f'{name}.png') as part: figure.savefig(part, format='png', dpi=120)
-    rows = [p.row() for p in pictures]
-    with replacing(folder/'per_image.csv') as part, open(part, 'w', newline='', encoding='utf-8') as f:
-        writer = csv.DictWriter(f, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-    with replacing(folder/'summary.json') as part: part.write_text(json.dumps(summary, indent=2) + '\n', encoding='utf-8')
+def cross_validate(
+    records:list, # of `PetRecord`, none of them from the test list
+    config:TrainConfig, # how each network is trained
+    transform, # of training items, as `PetDataset` takes it
+    folder:Path, # receives a run for each fold, which a second call continues
+    folds:int=5, # parts; each is held out once
+) -> list: # `(model, dataset)` for each fold: a trained network, and pictures that it has not seen
+    "Train a network for each fold on the other folds: its last epoch's, whatever its fold says"
+    result = []
+    for k in range(folds):
+        others = [r for i, r in enumerate(records) if i % folds != k]
+        train = PetDataset(others, config.size, config.border, transform, folder, config.seed)
+        fold = PetDataset(records[k::folds], config.size, config.border, cache_dir=folder)
+        batches = EpochBatches(len(train), config.batch_size, config.seed)
+        loaders = dict(train=DataLoader(train, batch_sampler=batches), valid=DataLoader(fold, 16))
+        (folder/f'fold{k}').mkdir(parents=True, exist_ok=True)
+        model = new_model(config)
+        fit(model, loaders, config, folder/f'fold{k}')
+        result.append((model.eval(), fold))
+    return result

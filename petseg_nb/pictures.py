@@ -34,14 +34,15 @@ def enlarge(
     for top in range(0, height, step):
         bottom = min(top + step, height)
         box = (0, top * scale, image.width, min(bottom * scale, image.height))
-        yield slice(top, bottom), np.asarray(image.resize((width, bottom - top), Image.BILINEAR, box))
+        part = image.resize((width, bottom - top), Image.BILINEAR, box)
+        yield slice(top, bottom), np.asarray(part)
 
 def to_mask(
     probability:np.ndarray, # `(h, w)` float32
     full:tuple, # width and height of the mask
     threshold:float=.5, # a pixel with more is pet
 ) -> np.ndarray: # `(height, width)` bool
-    "The mask of a whole picture, one byte a pixel"
+    "The mask of a whole picture, one byte per pixel"
     mask = np.empty(full[::-1], bool)
     for rows, strip in enlarge(probability, full): mask[rows] = strip > threshold
     return mask
@@ -50,8 +51,8 @@ def to_mask(
 def window_starts(
     length:int, # of a side, at least `size`
     size:int, # of a window
-) -> list: # where windows start so that they cover the side and each overlaps the next by at least a half
-    "Equal steps of at most half a window"
+) -> list: # where windows start, in pixels
+    "Equal steps of at most half a window, from one end of the side to the other"
     n = math.ceil(2 * (length - size) / size) + 1
     return [round(i * (length - size) / max(n - 1, 1)) for i in range(n)]
 
@@ -60,14 +61,16 @@ def corners(
     size:int, # of a window
 ) -> list: # of pairs `(top, left)`
     "Where the windows of a picture lie"
-    return [(top, left) for top in window_starts(shape[0], size) for left in window_starts(shape[1], size)]
+    tops, lefts = (window_starts(length, size) for length in shape)
+    return [(top, left) for top in tops for left in lefts]
 
 # %% ../nbs/workshop/pictures.ipynb #783119d0
 def window_weight(
     size:int, # of a window
 ) -> np.ndarray: # `(size, size)` float32, 1e-12 to 1
     "How much each pixel of a window counts"
-    edge = np.minimum(np.arange(size) + .5, np.arange(size)[::-1] + .5) / size # distance to the nearer edge, in windows
+    middle = np.arange(size) + .5
+    edge = np.minimum(middle, middle[::-1]) / size # distance to the nearer edge, in windows
     weight = np.clip(4 * edge - .5, 1e-6, 1)
     return np.outer(weight, weight).astype(np.float32)
 
@@ -77,7 +80,7 @@ def blend(
     size:int, # of a window
 ) -> np.ndarray: # `(height, width)` float32
     "Overlapping windows joined to one map; takes no more of them than it needs"
-    total, weights, weight = np.zeros(shape, np.float32), np.zeros(shape, np.float32), window_weight(size)
+    (total, weights), weight = np.zeros((2, *shape), np.float32), window_weight(size)
     for (top, left), window in zip(corners(shape, size), windows):
         here = np.s_[top:top + size, left:left + size]
         total[here] += weight * window
@@ -104,7 +107,8 @@ def _room_for(full): return _one_large if full[0] * full[1] > LARGE else nullcon
 def _look(image, size, draft=False):
     full = image.size
     with _room_for(full):
-        if draft and full[0] * full[1] > LARGE: image.draft(None, tuple(8 * s for s in view_size(full, size)))
+        if draft and full[0] * full[1] > LARGE:
+            image.draft(None, [8 * s for s in view_size(full, size)])
         decoded, image = image.size, upright(image)
         if image.size != decoded: full = full[::-1] # turned by a quarter
         return resize_rgb(image, view_size(full, size)), full
@@ -114,8 +118,8 @@ def look(
     size:int, # side of the pictures that the network learned
 ) -> tuple: # `(h, w, 3)` uint8, and width and height of the whole picture, upright
     "What the network sees of a picture; `ValueError` for one that can't be read"
-    if isinstance(picture, (str, Path, bytes)): return open_picture(picture, partial(_look, size=size, draft=True))
-    return _look(as_image(picture), size)
+    if not isinstance(picture, (str, Path, bytes)): return _look(as_image(picture), size)
+    return open_picture(picture, partial(_look, size=size, draft=True))
 
 # %% ../nbs/workshop/pictures.ipynb #d812291c
 def probability_image(
@@ -127,14 +131,13 @@ def probability_image(
     for rows, strip in enlarge(probability, full): grey[rows] = np.round(strip * 65535)
     return Image.fromarray(grey)
 
-
 # %% ../nbs/workshop/pictures.ipynb #6172e0b7
 def encode_rle(
     mask:np.ndarray, # `(H, W)` bool
 ) -> str: # such as '2 3 6 1'; empty for an empty mask
     "Kaggle's run lengths: pairs of start and length, counted from 1 down the columns"
-    edges = np.flatnonzero(np.diff(mask.T.ravel(), prepend=False, append=False)) # starts and ends of runs, in turn
-    starts, ends = edges[::2], edges[1::2]
+    edges = np.flatnonzero(np.diff(mask.T.ravel(), prepend=False, append=False))
+    starts, ends = edges[::2], edges[1::2] # of runs, in turn
     return ' '.join(map(str, np.stack([starts + 1, ends - starts], 1).ravel().tolist()))
 
 def decode_rle(
@@ -146,8 +149,10 @@ def decode_rle(
     starts, lengths = numbers[:len(numbers) // 2 * 2].reshape(-1, 2).T
     ends = starts - 1 + lengths
     after = np.append(0, ends) # a run starts behind the one before
-    if len(numbers) % 2 or (lengths < 1).any() or (starts <= after[:-1]).any() or after[-1] > width * height:
-        raise ValueError(f'{text[:40]!r} can not be the run lengths of {width} x {height} pixels: use ascending pairs of start and length')
+    ascending = (lengths > 0).all() and (starts > after[:-1]).all()
+    if len(numbers) % 2 or not ascending or after[-1] > width * height:
+        raise ValueError(f'{text[:40]!r} can not be the run lengths of {width} x {height} pixels: '
+                         'use ascending pairs of start and length')
     mask = np.zeros(width * height, bool)
     for start, end in zip(starts - 1, ends): mask[start:end] = True
     return mask.reshape(width, height).T
@@ -155,13 +160,14 @@ def decode_rle(
 # %% ../nbs/workshop/pictures.ipynb #0cb250d6
 def _expand(argument):
     "The files that an argument names; the argument itself if there is none, to be reported"
-    if os.path.isdir(argument): found = [p for p in Path(argument).iterdir() if p.is_file() and not p.name.startswith('.')]
-    elif os.path.exists(argument): found = [Path(argument)] # whatever brackets are in its name
-    else: found = [Path(p) for p in glob.glob(argument, recursive=True) if os.path.isfile(p)]
-    return sorted(found) or [Path(argument)]
+    path = Path(argument)
+    if path.is_dir(): found = [p for p in path.iterdir() if not p.name.startswith('.')]
+    elif path.exists(): return [path] # whatever brackets are in its name
+    else: found = map(Path, glob.glob(argument, recursive=True))
+    return sorted(p for p in found if p.is_file()) or [path]
 
 def find_pictures(
-    arguments:list, # of files, folders, patterns, and '-' for a path a line on the standard input
+    arguments:list, # of files, folders, patterns, and '-' for the standard input, a path per line
 ): # yields paths, those of the standard input as soon as they are written there
     "The files that the arguments name"
     for argument in arguments:
@@ -200,19 +206,22 @@ def _step(work, job):
     if job.error: return job
     try: return work(job)
     except (ValueError, OSError, MemoryError) as e: reason = str(e) or 'not enough memory'
-    return job._replace(view=None, probability=None, error=reason if str(job.path) in reason else f'{job.path}: {reason}')
+    if str(job.path) not in reason: reason = f'{job.path}: {reason}'
+    return job._replace(view=None, probability=None, error=reason)
 
 def _read(job, size, out_dir):
     if not os.path.isfile(job.path): raise ValueError(f'{job.path} is not there, or is no file')
     if job.path.parent.resolve() == out_dir.resolve():
-        raise ValueError(f'{job.path} lies in the output folder, where a result could replace it: name another output folder')
+        raise ValueError(f'{job.path} lies in the output folder, where a result could replace it: '
+                         'name another output folder')
     view, full = look(job.path, size)
     return job._replace(view=view, full=full)
 
 def _predict(segmenter, jobs, batch_size):
     while batch := list(islice(jobs, batch_size)):
         maps = iter(segmenter.probabilities([job.view for job in batch if not job.error]))
-        for job in batch: yield job if job.error else job._replace(view=None, probability=next(maps))
+        for job in batch:
+            yield job if job.error else job._replace(view=None, probability=next(maps))
 
 # %% ../nbs/workshop/pictures.ipynb #3ca1eb1b
 def _save(image, path, **options):
@@ -223,16 +232,18 @@ def _load(image):
     return to_rgb(upright(image))
 
 def _write(job, out_dir, threshold, extras):
-    def path(ending): return out_dir/f'{job.name}_{ending}'
+    def save(image, ending, **options): _save(image, out_dir/f'{job.name}_{ending}', **options)
+    quick = dict(format='PNG', compress_level=1)
     with _room_for(job.full):
         mask = to_mask(job.probability, job.full, threshold)
-        if 'probabilities' in extras: _save(probability_image(job.probability, job.full), path('probabilities.png'), format='PNG', compress_level=1)
+        if 'probabilities' in extras:
+            save(probability_image(job.probability, job.full), 'probabilities.png', **quick)
         if 'overlay' in extras or 'cutout' in extras: picture = open_picture(job.path, _load)
-        if 'cutout' in extras: _save(cutout(picture, mask), path('cutout.png'), format='PNG', compress_level=1)
-        if 'overlay' in extras: _save(tint(picture, mask), path('overlay.jpg'), format='JPEG', quality=90)
+        if 'cutout' in extras: save(cutout(picture, mask), 'cutout.png', **quick)
+        if 'overlay' in extras: save(tint(picture, mask), 'overlay.jpg', format='JPEG', quality=90)
         rle = encode_rle(mask) if 'rle' in extras else ''
-        _save(mask_image(mask), path('mask.png'), format='PNG')
-    return job._replace(probability=None, mask=path('mask.png'), rle=rle)
+        save(mask_image(mask), 'mask.png', format='PNG')
+    return job._replace(probability=None, mask=out_dir/f'{job.name}_mask.png', rle=rle)
 
 # %% ../nbs/workshop/pictures.ipynb #30999049
 def in_order(
@@ -259,8 +270,9 @@ def predict_files(
 ): # yields a finished `Job` for each path, in order
     "Write the mask of each file, and what `extras` names; a job that failed has an `error`"
     batch_size, ahead = (1, 0) if live else (segmenter.batch_size, 2 * segmenter.batch_size)
+    to = dict(out_dir=out_dir, threshold=segmenter.threshold, extras=extras)
     read = partial(_step, partial(_read, size=segmenter.size, out_dir=out_dir))
-    write = partial(_step, partial(_write, out_dir=out_dir, threshold=segmenter.threshold, extras=extras))
+    write = partial(_step, partial(_write, **to))
     with ThreadPoolExecutor(workers) as pool:
         jobs = in_order(pool, read, make_jobs(paths), ahead)
         yield from in_order(pool, write, _predict(segmenter, jobs, batch_size), ahead)

@@ -4,17 +4,18 @@
 
 # %% auto #0
 __all__ = ['FORMAT', 'new_model', 'save_checkpoint', 'load_checkpoint', 'load_weights', 'load_model', 'join_processes', 'Run',
-           'restore', 'train_step', 'check_finite', 'train_epoch', 'Stopped', 'finish_step_first', 'save_run',
-           'end_epoch', 'is_over', 'fit', 'report', 'stopped', 'wandb_logger', 'tensorboard_logger']
+           'restore', 'add_gradients', 'train_step', 'check_finite', 'train_epoch', 'Stopped', 'finish_step_first',
+           'save_run', 'end_epoch', 'is_over', 'fit', 'report', 'stopped', 'wandb_logger', 'tensorboard_logger']
 
 # %% ../nbs/workshop/runs.ipynb #c474a537
 import copy, csv, pickle, signal, sys, threading, warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, fields
-from importlib.metadata import version
 from pathlib import Path
+import petseg_nb
 import torch
 import torch.distributed as dist
+from fastcore.basics import patch
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import OneCycleLR
@@ -32,7 +33,8 @@ def new_model(
     "The model that `config` names, with weights drawn from its seed"
     torch.manual_seed(config.seed)
     arguments = dict(width=config.width) if config.model == 'unet' else {}
-    return build_model(config.model, **arguments).to(pick_device(config.device), memory_format=torch.channels_last)
+    model = build_model(config.model, **arguments)
+    return model.to(pick_device(config.device), memory_format=torch.channels_last)
 
 # %% ../nbs/workshop/runs.ipynb #9d551af6
 FORMAT = 1 # of checkpoints; a number above it comes from a later version
@@ -42,14 +44,24 @@ def save_checkpoint(
     path:Path, # where to; a file that is there is replaced in one step or stays as it was
 ):
     "Write `state` to `path`, all of it or nothing; `OSError` if that fails"
-    state = dict(format=FORMAT, version=version('petseg_nb')) | state
+    state = dict(format=FORMAT, version=petseg_nb.__version__) | state
     try:
         with replacing(path) as part, open(part, 'wb') as f: torch.save(state, f)
     except (OSError, RuntimeError) as e:
         left = 'the one from before is still there' if path.exists() else 'nothing was left behind'
-        raise OSError(f'{path} can not be written ({getattr(e, "strerror", None) or e}); {left}') from e
+        reason = getattr(e, 'strerror', None) or e
+        raise OSError(f'{path} can not be written ({reason}); {left}') from e
 
 # %% ../nbs/workshop/runs.ipynb #8cd9d135
+def _unfit(state):
+    "Why what was read is no checkpoint for this version; empty if it is one"
+    if not isinstance(state, dict) or not {'weights', 'config'} <= state.keys():
+        return 'it is not a checkpoint of petseg_train'
+    if state.get('format', 0) <= FORMAT: return ''
+    return (f'it was written by petseg_nb {state["version"]}, and this is {petseg_nb.__version__}: '
+            'update the package')
+
+# %% ../nbs/workshop/runs.ipynb #bb1e46c8
 def load_checkpoint(
     path:Path, # a file written by `save_checkpoint`
     device='cpu', # where its tensors are put
@@ -57,15 +69,15 @@ def load_checkpoint(
     "Read a checkpoint without running code from it; `ValueError` for a file that is not one"
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter('ignore')                      # of strange pickles; the error below says it
+            warnings.simplefilter('ignore') # of strange pickles; the error below says it
             state = torch.load(path, map_location=device, weights_only=True)
-    except pickle.UnpicklingError: reason = 'it holds more than tensors and plain types, or is no checkpoint'
-    except (RuntimeError, EOFError, KeyError) as e: reason = str(e).splitlines()[0] if str(e) else 'it is cut off'
-    else:
-        if not isinstance(state, dict) or not {'weights', 'config'} <= state.keys(): reason = 'it is not a checkpoint of petseg_train'
-        elif state.get('format', 0) <= FORMAT: return state
-        else: reason = f'it was written by petseg_nb {state["version"]}, and this is {version("petseg_nb")}: update the package'
-    raise ValueError(f'{path} can not be loaded: {reason}')
+    except pickle.UnpicklingError:
+        reason = 'it holds more than tensors and plain types, or is no checkpoint'
+    except (RuntimeError, EOFError, KeyError) as e:
+        reason = str(e).splitlines()[0] if str(e) else 'it is cut off'
+    else: reason = _unfit(state)
+    if reason: raise ValueError(f'{path} can not be loaded: {reason}')
+    return state
 
 # %% ../nbs/workshop/runs.ipynb #74c25ce1
 def load_weights(
@@ -78,29 +90,34 @@ def load_weights(
     theirs = {key: tuple(tensor.shape) for key, tensor in weights.items()}
     differ = [f'{key}: {theirs.get(key, "missing")} instead of {own.get(key, "nothing")}'
               for key in own | theirs if own.get(key) != theirs.get(key)]
-    if differ: raise ValueError(f'{path} does not fit a {type(model).__name__}, {len(differ)} of its weights differ: {"; ".join(differ[:3])}')
+    if differ:
+        raise ValueError(f'{path} does not fit a {type(model).__name__}, {len(differ)} of its '
+                         f'weights differ: {"; ".join(differ[:3])}')
     model.load_state_dict(weights)
 
+# %% ../nbs/workshop/runs.ipynb #1eb45f28
 def load_model(
     path:Path, # `best.pt` or `last.pt` of a run
     device:str='auto', # 'auto', 'cpu', 'cuda' or 'mps'
-) -> tuple[torch.nn.Module, TrainConfig]: # the model in `eval()` on its device, and the configuration it was trained with
+) -> tuple[torch.nn.Module, TrainConfig]: # in `eval()` on its device, and what it was trained with
     "The model of a checkpoint, ready to predict; `ValueError` for a file that holds none"
     state = load_checkpoint(path)
     known = {field.name for field in fields(TrainConfig)}
-    if strange := sorted(state['config'].keys() - known): raise ValueError(f'{path} has settings that are not known here: {", ".join(strange)}')
+    if strange := sorted(state['config'].keys() - known):
+        raise ValueError(f'{path} has settings that are not known here: {", ".join(strange)}')
     config = TrainConfig(**state['config'] | dict(device=device))
     model = new_model(config)
     load_weights(model, state.get('average', state['weights']), path)
     return model.eval(), config
 
-# %% ../nbs/workshop/runs.ipynb #8aa8e572
+# %% ../nbs/workshop/runs.ipynb #c7585071
 def join_processes(
     model:torch.nn.Module, # on its device
 ) -> torch.nn.Module: # with the same weights
-    "The model to train with: itself, or where several processes work together, one that takes the mean of their gradients"
+    "The model to train with: itself, or one that takes the mean of all processes' gradients"
     if process()[1] == 1: return model
-    if next(model.parameters()).is_cuda: model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    if next(model.parameters()).is_cuda:
+        model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
     return DistributedDataParallel(model)
 
 # %% ../nbs/workshop/runs.ipynb #c4e88020
@@ -109,67 +126,96 @@ class Run:
     def __init__(self,
         model:torch.nn.Module, # on its device
         config:TrainConfig, # epochs, learning rate, loss, precision and the rest
-        steps:int, # steps an epoch
+        steps:int, # steps per epoch
     ):
-        self.model, self.config, self.steps, self.device = model, config, steps, next(model.parameters()).device
-        self.dtype, self.loss_fn = pick_precision(config.precision, self.device), LOSSES[config.loss]
-        self.net = join_processes(model)
+        self.model, self.config, self.steps = model, config, steps
+        self.device, self.loss_fn = next(model.parameters()).device, LOSSES[config.loss]
+        self.dtype, self.net = pick_precision(config.precision, self.device), join_processes(model)
         self.average = copy.deepcopy(model) if config.ema else model
         self.optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, fused=True)
-        self.scheduler = OneCycleLR(self.optimizer, config.learning_rate, total_steps=config.epochs * steps, pct_start=.1)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
-        self.history, self.step = [], 0                          # whole epochs, and steps of the one that was begun
-        self.total, self.count = torch.zeros((), device=self.device), 0  # of this epoch: summed loss, and pictures
+        self.scheduler = OneCycleLR(self.optimizer, config.learning_rate,
+                                    total_steps=config.epochs * steps, pct_start=.1)
+        half = self.dtype == torch.float16
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=half)
+        self.history, self.step = [], 0 # whole epochs, and steps of the one that was begun
+        self.total, self.count = torch.zeros((), device=self.device), 0 # its loss, and pictures
 
     def parts(self):
-        return dict(weights=self.model, average=self.average, optimizer=self.optimizer, scheduler=self.scheduler, scaler=self.scaler)
+        return dict(weights=self.model, average=self.average, optimizer=self.optimizer,
+                    scheduler=self.scheduler, scaler=self.scaler)
 
-    def state_dict(self):
-        total, count = add_up(self.total.item(), self.count)
-        place = dict(history=self.history, step=self.step, steps=self.steps, total=total, count=int(count))
-        return {name: part.state_dict() for name, part in self.parts().items()} | place
+# %% ../nbs/workshop/runs.ipynb #aece6339
+@patch
+def state_dict(self:Run) -> dict: # for `save_checkpoint`; the same in each process
+    "All that a run needs to go on"
+    total, count = add_up(self.total.item(), self.count)
+    place = dict(history=self.history, step=self.step, steps=self.steps)
+    sums = dict(total=total, count=int(count))
+    return {name: part.state_dict() for name, part in self.parts().items()} | place | sums
 
 # %% ../nbs/workshop/runs.ipynb #ae7e8db7
+def _same_plan(state, run, path):
+    "`ValueError` unless the checkpoint's schedule of learning rates is the run's"
+    theirs, epochs = state.get('steps'), state['config']['epochs']
+    if theirs != run.steps:
+        raise ValueError(f'{path} is of a run with {theirs} steps per epoch, and these data make '
+                         f'{run.steps}: use the same data')
+    if epochs != run.config.epochs:
+        raise ValueError(f'{path} is of a run of {epochs} epochs, not {run.config.epochs}: its '
+                         'learning rates were planned for them, so start a new run')
+
+# %% ../nbs/workshop/runs.ipynb #6cbf006b
 def restore(
     run:Run, # as `Run` makes it; changed in place
     path:Path, # `last.pt` of the run; if there is none, nothing happens
 ):
-    "Put what a checkpoint holds into its place; `ValueError` if it is of other data or another model"
+    "Put what a checkpoint holds into its place; `ValueError` if it is of other data or models"
     if not path.exists(): return
     state = load_checkpoint(path, run.device)
-    if state.get('steps') != run.steps:
-        raise ValueError(f'{path} is of a run with {state.get("steps")} steps an epoch, and these data make {run.steps}: use the same data')
-    if state['config']['epochs'] != run.config.epochs:
-        raise ValueError(f"{path} is of a run of {state['config']['epochs']} epochs, not {run.config.epochs}: its learning rates were planned for "
-                         'them, so start a new run')
+    _same_plan(state, run, path)
     load_weights(run.model, state['weights'], path)
     for name, part in run.parts().items(): part.load_state_dict(state[name])
     run.history, run.step = state['history'], state['step']
     if process()[0] == 0: run.total, run.count = run.total + state['total'], state['count']
 
 # %% ../nbs/workshop/runs.ipynb #83eb04a2
+def add_gradients(
+    run:Run, # the weights' gradients grow
+    images:torch.Tensor, # `(B, 3, H, W)` uint8, on the run's device
+    masks:torch.Tensor, # `(B, 1, H, W)` uint8, on the run's device
+    pictures:int, # in the batches of all processes together
+) -> torch.Tensor: # scalar: mean loss of `images`
+    "Add the gradient of the mean loss over all `pictures`, in `accumulate` parts"
+    total, processes = 0, process()[1]
+    parts = min(run.config.accumulate, pictures // processes) # the same number in each process
+    for i, (x, y) in enumerate(zip(images.tensor_split(parts), masks.tensor_split(parts)), 1):
+        alone = i < parts and processes > 1 # gradients are exchanged once, with the last part
+        with run.net.no_sync() if alone else nullcontext():
+            with torch.autocast(run.device.type, run.dtype, enabled=run.dtype != torch.float32):
+                loss = run.loss_fn(run.net(normalize(x)), y)  # ()
+            run.scaler.scale(loss * (len(x) * processes / pictures)).backward()
+        total += loss.detach() * len(x)
+    return total / len(images)
+
+# %% ../nbs/workshop/runs.ipynb #33087711
 def train_step(
     run:Run, # changed in place
     images:torch.Tensor, # `(B, 3, H, W)` uint8, on the run's device
     masks:torch.Tensor, # `(B, 1, H, W)` uint8, on the run's device
-    share:float=1., # weight of this process's gradient
-) -> torch.Tensor: # scalar: mean loss of the pictures, before the step
+    pictures:int=0, # in the batches of all processes together; 0: these are all
+) -> torch.Tensor: # scalar: mean loss of `images`, before the step
     "One step of `run`"
-    config, total = run.config, 0
+    config = run.config
     torch.manual_seed(config.seed * 1_000_003 + len(run.history) * run.steps + run.step)
     run.optimizer.zero_grad()
-    for x, y in zip(images.chunk(config.accumulate), masks.chunk(config.accumulate)):
-        with torch.autocast(run.device.type, run.dtype, enabled=run.dtype != torch.float32):
-            loss = run.loss_fn(run.net(normalize(x)), y) * (len(x) / len(images))  # ()
-        run.scaler.scale(loss * share).backward()
-        total += loss.detach()
-    run.scaler.unscale_(run.optimizer)                           # the gradient in its own size again
+    loss = add_gradients(run, images, masks, pictures or len(images))
+    run.scaler.unscale_(run.optimizer) # the gradient in its own size again
     if config.clip: clip_grad_norm_(run.model.parameters(), config.clip)
     run.scaler.step(run.optimizer)
     run.scaler.update()
     run.scheduler.step()
     if config.ema: update_average(run.average, run.model, config.ema)
-    return total
+    return loss
 
 # %% ../nbs/workshop/runs.ipynb #f0885c3d
 def check_finite(
@@ -180,10 +226,14 @@ def check_finite(
     "`ValueError` for a loss that is not finite, with the pictures of its batch"
     finite = torch.stack(losses).isfinite().tolist() if losses else []
     if all(finite): return
-    step = run.step - len(losses) + finite.index(False)
-    names = ', '.join(loader.dataset.records[i].name for i in loader.batch_sampler.batches()[step])
-    raise ValueError(f'epoch {len(run.history) + 1}, step {step + 1}: the loss is {losses[finite.index(False)].item()}. Its pictures: {names}. '
-                     f'Try a lower learning_rate than {run.config.learning_rate}, clip=1 or precision=fp32; what was saved before is untouched')
+    first = finite.index(False)
+    step = run.step - len(losses) + first
+    batch = loader.batch_sampler.batches()[step]
+    names = ', '.join(loader.dataset.records[i].name for i in batch)
+    raise ValueError(
+        f'epoch {len(run.history) + 1}, step {step + 1}: the loss is {losses[first].item()}. '
+        f'Its pictures: {names}. Try a lower learning_rate than {run.config.learning_rate}, clip=1 '
+        'or precision=fp32; what was saved before is untouched')
 
 # %% ../nbs/workshop/runs.ipynb #9d968e39
 def train_epoch(
@@ -193,26 +243,28 @@ def train_epoch(
     bar=None, # `update()` is called after each step
 ):
     "Train on what is left of an epoch"
-    losses, processes = [], process()[1]
+    losses = []
     run.net.train()
     for images, masks in loader:
         pictures, stop = add_up(len(images), len(asked))
         if stop: break
-        images, masks = images.to(run.device, non_blocking=True), masks.to(run.device, non_blocking=True)
-        losses.append(train_step(run, images, masks, len(images) * processes / pictures))
-        run.total, run.count, run.step = run.total + losses[-1] * len(images), run.count + len(images), run.step + 1
+        images, masks = (x.to(run.device, non_blocking=True) for x in (images, masks))
+        losses.append(train_step(run, images, masks, int(pictures)))
+        run.total, run.count = run.total + losses[-1] * len(images), run.count + len(images)
+        run.step += 1
         if bar is not None: bar.update()
         if len(losses) == 50: losses = check_finite(losses, run, loader) or []
     check_finite(losses, run, loader)
-    for buffer in run.average.buffers() if processes > 1 else (): dist.broadcast(buffer, 0)
+    if process()[1] > 1: # the running statistics of the first process are those of all
+        for buffer in run.average.buffers(): dist.broadcast(buffer, 0)
 
 # %% ../nbs/workshop/runs.ipynb #55dee893
 class Stopped(KeyboardInterrupt):
-    "A run was asked to stop and has saved its state; `args` are the message and the exit status, 130 or 143"
+    "A run was stopped and has saved its state; `args`: message, and exit status 130 or 143"
 
 @contextmanager
 def finish_step_first():
-    "Give a list that SIGINT and SIGTERM put their number into, the first time; outside the main thread they act as ever"
+    "A list that receives the first SIGINT or SIGTERM; outside the main thread they act as ever"
     asked, before = [], {}
     def note(number, frame):
         asked.append(number)
@@ -233,15 +285,15 @@ def _write_history(history, path):
 
 def save_run(
     run:Run, # what to save
-    run_dir:Path, # receives `last.pt`, `history.csv` and, after an epoch that is the best so far, `best.pt`
+    run_dir:Path, # receives `last.pt`, `history.csv` and, after the best epoch so far, `best.pt`
 ):
     "Save a run, in the first of its processes"
     state = dict(config=asdict(run.config), epoch=len(run.history)) | run.state_dict()
     if process()[0]: return
     score = [row['valid_dice'] for row in run.history]
     if score and run.step == 0 and score[-1] > max(score[:-1], default=-1):
-        best = {key: state[key] for key in ('config', 'epoch')} | dict(weights=state['average'], valid_dice=score[-1])
-        save_checkpoint(best, run_dir/'best.pt')
+        best = dict(config=state['config'], epoch=state['epoch'], weights=state['average'])
+        save_checkpoint(best | dict(valid_dice=score[-1]), run_dir/'best.pt')
     save_checkpoint(state, run_dir/'last.pt')
     if score: _write_history(run.history, run_dir/'history.csv')
 
@@ -253,8 +305,9 @@ def end_epoch(
     "Score the model, and write the epoch's row"
     total, count = add_up(run.total.item(), run.count)
     scores = validate(run.average, loader, run.loss_fn, run.dtype)
-    run.history.append(dict(epoch=len(run.history) + 1, learning_rate=run.scheduler.get_last_lr()[0], train_loss=total / count)
-                       | {f'valid_{name}': scores[name] for name in ('loss', 'dice', 'iou')})
+    row = dict(epoch=len(run.history) + 1, learning_rate=run.scheduler.get_last_lr()[0],
+               train_loss=total / count)
+    run.history.append(row | {f'valid_{name}': scores[name] for name in ('loss', 'dice', 'iou')})
     run.step, run.total, run.count = 0, torch.zeros_like(run.total), 0
 
 def is_over(
@@ -270,14 +323,15 @@ def fit(
     model:torch.nn.Module, # on its device; `(B, 3, H, W)` float to logits `(B, 1, H, W)`
     loaders:dict, # `'train'` and `'valid'`, as `pet_dataloaders` makes them
     config:TrainConfig, # epochs, learning rate, loss, precision and the rest
-    run_dir:Path, # receives `best.pt`, `last.pt` and `history.csv`; with a `last.pt` in it, the run continues
-    callbacks=(), # each is called as `callback(model, history)` after each epoch, with the model that was scored
-) -> list: # a dict an epoch: epoch, learning_rate, train_loss, valid_loss, valid_dice, valid_iou
-    "Train, and keep the best by validation Dice; `ValueError` if the loss is not finite, `Stopped` if it was asked to stop"
+    run_dir:Path, # receives `best.pt`, `last.pt`, `history.csv`; with a `last.pt`, the run goes on
+    callbacks=(), # each called as `callback(model, history)` after an epoch, with the scored model
+) -> list: # a dict per epoch: epoch, learning_rate, train_loss, valid_loss, valid_dice, valid_iou
+    "Train, and keep the best; `ValueError` if the loss is not finite, `Stopped` if asked to stop"
     run = Run(model, config, len(loaders['train']))
     restore(run, run_dir/'last.pt')
     done = len(run.history) * run.steps + run.step
-    with finish_step_first() as asked, progress(total=config.epochs * run.steps, done=done) as bar:
+    bar = progress(total=config.epochs * run.steps, done=done)
+    with finish_step_first() as asked, bar:
         while not is_over(run):
             set_epoch(loaders['train'], len(run.history), run.step)
             train_epoch(run, loaders['train'], asked, bar)
@@ -288,6 +342,9 @@ def fit(
     return run.history
 
 # %% ../nbs/workshop/runs.ipynb #a0ce25b3
+_LINE = ('epoch {epoch:3}  train loss {train_loss:.4f}  valid loss {valid_loss:.4f}  '
+         'valid dice {valid_dice:.4f}')
+
 def report(
     run:Run, # at the end of an epoch
     bar, # of `progress`
@@ -295,20 +352,23 @@ def report(
 ):
     "Tell of the last epoch: a line of text, and each callback"
     if process()[0]: return
-    bar.write('epoch {epoch:3}  train loss {train_loss:.4f}  valid loss {valid_loss:.4f}  valid dice {valid_dice:.4f}'.format(**run.history[-1]))
+    bar.write(_LINE.format(**run.history[-1]))
     sys.stdout.flush() # into a log file too
     for callback in callbacks: callback(run.average, run.history)
 
 def stopped(
     run:Run, # whose state is saved
-    asked:list, # the numbers of the signals that came; empty in a process that was asked by another
+    asked:list, # numbers of the signals that came; empty in a process that another one asked
 ) -> Stopped:
     "The exception for a run that was asked to stop"
-    number = asked[0] if asked else signal.SIGTERM
-    place = f'after step {run.step} of {run.steps} in epoch {len(run.history) + 1}' if run.step else f'after epoch {len(run.history)}'
+    number, epoch = asked[0] if asked else signal.SIGTERM, len(run.history)
+    place = f'after epoch {epoch}'
+    if run.step: place = f'after step {run.step} of {run.steps} in epoch {epoch + 1}'
     return Stopped(f'stopped by {signal.Signals(number).name} {place}, and saved', 128 + number)
 
 # %% ../nbs/workshop/runs.ipynb #b12110ab
+_MISSING = '--{0} needs a package that is not installed: pip install {0}'
+
 def wandb_logger(
     config:TrainConfig, # reported with the run
     run_dir:Path, # its name is the run's
@@ -316,9 +376,11 @@ def wandb_logger(
     "Report each epoch to Weights & Biases; `ValueError` if that can't be done"
     try:
         import wandb
-        run = wandb.init(project='petseg_nb', id=run_dir.name, dir=run_dir, config=asdict(config), resume='allow')
-    except ImportError: raise ValueError('--wandb needs a package that is not installed: pip install wandb') from None
-    except wandb.Error as e: raise ValueError(f'--wandb: {e}; without an account, set WANDB_MODE=offline') from None
+        run = wandb.init(project='petseg_nb', id=run_dir.name, dir=run_dir, config=asdict(config),
+                         resume='allow')
+    except ImportError: raise ValueError(_MISSING.format('wandb')) from None
+    except wandb.Error as e:
+        raise ValueError(f'--wandb: {e}; without an account, set WANDB_MODE=offline') from None
     return lambda model, history: run.log(history[-1], step=history[-1]['epoch'])
 
 def tensorboard_logger(
@@ -326,8 +388,9 @@ def tensorboard_logger(
 ): # a callback of `fit`
     "Report each epoch to TensorBoard; `ValueError` if that can't be done"
     try: from torch.utils.tensorboard import SummaryWriter
-    except ImportError: raise ValueError('--tensorboard needs a package that is not installed: pip install tensorboard') from None
+    except ImportError: raise ValueError(_MISSING.format('tensorboard')) from None
     def log(model, history):
+        row = history[-1]
         with SummaryWriter(run_dir/'tensorboard') as writer:
-            for name, value in history[-1].items(): writer.add_scalar(name, value, history[-1]['epoch'])
+            for name, value in row.items(): writer.add_scalar(name, value, row['epoch'])
     return log

@@ -3,8 +3,9 @@ import multiprocessing, os, shutil, signal, time
 from collections import Counter
 import numpy as np
 import pytest
-from petseg_nb import data
-from petseg_nb.data import check_pets, course_split, decode_once, read_list, read_pet, scan_pets
+from petseg_nb import files
+from petseg_nb.data import course_split, read_list, scan_pets
+from petseg_nb.files import check_pets, decode_once, read_pet
 
 spawn = multiprocessing.get_context('spawn')
 
@@ -14,7 +15,7 @@ def slow_decode(root, folder, pause):
     def slowly(record, size):
         time.sleep(pause)
         return read_pet(record, size)
-    data.read_pet = slowly
+    files.read_pet = slowly
     decode_once(scan_pets(root), 32, folder)
 
 
@@ -50,7 +51,7 @@ def test_two_writers_at_once_agree(toy_pets, tmp_path):
 
 def test_full_disk_is_one_line_and_leaves_no_cache(toy_pets, tmp_path, monkeypatch):
     def full(*args): raise OSError(28, 'No space left on device')
-    monkeypatch.setattr(data.os, 'replace', full)
+    monkeypatch.setattr(files.os, 'replace', full)
     with pytest.raises(OSError, match='No space left'): decode_once(scan_pets(toy_pets), 16, tmp_path)
     assert not list(tmp_path.glob('*.npy'))
 
@@ -69,7 +70,7 @@ def test_course_split_of_the_official_lists(real_pets, tmp_path):
 
 
 def test_real_files_are_checked_and_read(real_pets):
-    found = {(d.kind, d.path.stem) for d in check_pets(real_pets)}
+    found = {(d.kind, d.path.stem) for d in check_pets(scan_pets(real_pets))}
     assert {('GIF named .jpg', 'Abyssinian_34'), ('no pet pixel', 'Abyssinian_34'), ('picture in no list', 'Abyssinian_34'),
             ('PNG named .jpg', 'Abyssinian_5'), ('transparent picture', 'Abyssinian_5'), ('foreign file', 'Abyssinian_100')} <= found
     records = [r for r in scan_pets(real_pets) if r.name in ('Abyssinian_5', 'Bengal_10', 'american_bulldog_100')]

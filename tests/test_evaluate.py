@@ -51,9 +51,8 @@ def test_summary_is_the_mean_of_the_table(evaluation):
 
 @torch.inference_mode()
 def test_scores_agree_with_torchmetrics(evaluation, checkpoint, toy_pets):
-    from petseg_nb.augment import normalize
-    from petseg_nb.data import PetDataset, course_split, scan_pets
-    from petseg_nb.training import load_model
+    from petseg_nb.data import PetDataset, course_split, normalize, scan_pets
+    from petseg_nb.runs import load_model
     part, _, rows, summary = evaluation
     model, _ = load_model(checkpoint, 'cpu')
     dataset = PetDataset(course_split(scan_pets(toy_pets))[part], 32)

@@ -1,5 +1,5 @@
-"""`petseg_lab` from an installed package: the chapters travel with the wheel, and nothing stays behind."""
-import json, shutil, signal, subprocess, sys, zipfile
+"""`petseg_lab` from an installed package: the chapters travel with the wheel, a copy of the old order is tidied, and nothing stays behind."""
+import hashlib, json, shutil, signal, subprocess, sys, zipfile
 import psutil, pytest
 from lab import Lab, copy_tree
 
@@ -27,7 +27,20 @@ def test_wheel_brings_all_chapters(installed):
     assert names(installed/'petseg_nb/nbs') == names(installed.parent/'tree/nbs')
 
 
+def old_copy(folder):
+    "The chapters of the old order, as `petseg_lab` copied them, and one that a student has run"
+    folder.mkdir(parents=True)
+    for name in ('00_toy.ipynb', '01_data.ipynb', '18_pages.ipynb', 'index.ipynb', 'images/logo.svg'):
+        (folder/name).parent.mkdir(exist_ok=True)
+        (folder/name).write_text(f'the old {name}')
+    log = {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.rglob('*') if p.is_file()}
+    (folder/'.copied.json').write_text(json.dumps(log))
+    (folder/'01_data.ipynb').write_text('run by a student')
+    (folder/'mine.ipynb').write_text('made by a student')
+
+
 def test_lab_of_an_installed_package(installed, tmp_path):
+    old_copy(tmp_path/'home/petseg_lab/chapters')
     wrong = tmp_path/'home/.local/share/jupyter/kernels/python3' # as `ipykernel install --user` of another Python leaves it
     wrong.mkdir(parents=True)
     (wrong/'kernel.json').write_text(json.dumps(dict(argv=['/nowhere/python', '{connection_file}'], display_name='wrong', language='python')))
@@ -35,7 +48,12 @@ def test_lab_of_an_installed_package(installed, tmp_path):
     try:
         folder = tmp_path/'home/petseg_lab/chapters'
         assert {f['name'] for f in lab.ask('contents')['content']} == {p.name for p in folder.iterdir() if p.name != '.copied.json'}
-        assert f'Chapters: {folder}.' in lab.log.read_text()
+        log = lab.log.read_text()
+        assert f'Chapters: {folder}. Begin with course/00_first_hour.ipynb.' in log and 'now in course/' in log
+        assert f'{folder}/01_data.ipynb: no longer in the course, kept as you changed it.' in log
+        assert {p.name for p in folder.glob('*.ipynb')} == {p.name for p in (installed/'petseg_nb/nbs').glob('*.ipynb')} | {'01_data.ipynb', 'mine.ipynb'}
+        assert (folder/'01_data.ipynb').read_text() == 'run by a student' and 'the old' not in (folder/'index.ipynb').read_text()
+        assert len(list((folder/'course').glob('*.ipynb'))) == len(list((installed/'petseg_nb/nbs/course').glob('*.ipynb'))) > 10
         lab.ask('kernels', 'POST', name='python3')
         assert [psutil.Process(p.pid).cmdline()[0] for p in lab.process.children()] == [sys.executable]
     finally: clean = lab.stop(signal.SIGINT)

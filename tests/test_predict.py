@@ -5,11 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import ExifTags, Image
+from petseg_nb.config import TrainConfig
 from petseg_nb.data import pet_dataloaders
-from petseg_nb.inference import Segmenter, decode_rle
+from petseg_nb.inference import Segmenter
+from petseg_nb.pictures import decode_rle
 from petseg_nb.resnet34_unet import MODELS
+from petseg_nb.runs import fit, new_model, save_checkpoint
 from petseg_nb.toy import draw_toy_pet
-from petseg_nb.training import TrainConfig, fit, new_model, save_checkpoint
 
 COMMAND = Path(sys.executable).parent/'petseg_predict'
 
@@ -208,6 +210,23 @@ def test_every_model_needs_no_other_flag(tmp_path):
         config = TrainConfig(model=model, width=4, size=64)
         save_checkpoint(dict(config=asdict(config), weights=new_model(config).state_dict()), tmp_path/'model.pt')
         assert Segmenter.from_checkpoint(tmp_path/'model.pt')(pet()).shape == pet().size[::-1]
+
+
+IMPORTS = '''
+import sys
+from petseg_nb.cli import petseg_predict
+petseg_predict(sys.argv[1:])
+print(*sys.modules)
+'''
+
+
+def test_a_prediction_imports_what_it_uses(checkpoint, tmp_path):
+    pet().save(tmp_path/'cat.png')
+    words = [checkpoint, tmp_path/'cat.png', '--out_dir', tmp_path/'out', '--overlay', '--cutout']
+    run = subprocess.run([sys.executable, '-c', IMPORTS, *map(str, words)], capture_output=True, text=True, timeout=240)
+    assert run.returncode == 0, run.stderr
+    imported = set(run.stdout.splitlines()[-1].split())
+    assert 'torch' in imported and not imported & {'albumentations', 'scipy', 'IPython', 'ipywidgets', 'petseg_nb.augment'}
 
 
 PEAK = '''
