@@ -125,14 +125,17 @@ def plot_predictions(
 ) -> plt.Figure:
     "Picture, truth, prediction and errors, a row per picture"
     logits = model.eval()(normalize(images.to(next(model.parameters()).device)))  # (B, 1, H, W)
-    rows = zip(images.permute(0, 2, 3, 1).numpy(), masks[:, 0].numpy(), logits[:, 0].cpu().numpy() > 0)
+    pets = logits[:, 0].cpu().numpy() > 0  # (B, H, W)
+    rows = zip(images.permute(0, 2, 3, 1).numpy(), masks[:, 0].numpy(), pets)
     fig, axs = plt.subplots(len(images), 4, figsize=(7, 1.75 * len(images) + .3), squeeze=False,
                             layout='constrained')
     for row, (image, mask, pet) in zip(axs, rows):
-        for ax, picture in zip(row, (image, overlay(image, mask), overlay(image, pet), error_map(pet, mask))):
+        shown = image, overlay(image, mask), overlay(image, pet), error_map(pet, mask)
+        for ax, picture in zip(row, shown):
             ax.imshow(picture)
             ax.axis('off')
-    for ax, title in zip(axs[0], ('picture', 'truth', 'prediction', 'errors')): ax.set_title(title, fontsize=10)
+    for ax, title in zip(axs[0], ('picture', 'truth', 'prediction', 'errors')):
+        ax.set_title(title, fontsize=10)
     patch = plt.matplotlib.patches.Patch
     fig.legend(handles=[patch(color=colour, label=name) for name, colour in ERROR_COLOURS.items()],
                loc='outside lower center', ncols=5, fontsize=8, frameon=False)

@@ -15,18 +15,20 @@ CELLS = [''.join(c['source']) for path in ROOT.glob('nbs/**/*.ipynb') if path.na
 
 
 def uncommented(source):
-    "The parameters of a function or a class, and the fields of a dataclass, without a comment on their line"
+    "The parameters of a function or a class, and the fields of a dataclass, without a comment on their line or above it"
     tree, lines = ast.parse(source).body[0], source.splitlines()
     fields = [n for n in tree.body if isinstance(n, ast.AnnAssign)] if isinstance(tree, ast.ClassDef) else []
     inits = [n for n in tree.body if getattr(n, 'name', '') == '__init__'] if isinstance(tree, ast.ClassDef) else [tree]
     arguments = [a for f in inits for a in (*f.args.posonlyargs, *f.args.args, f.args.vararg, *f.args.kwonlyargs, f.args.kwarg) if a]
     named = [(n.target.id, n) for n in fields] + [(a.arg, a) for a in arguments if a.arg not in ('self', 'cls')]
-    return [name for name, node in named if '#' not in lines[node.end_lineno - 1]]
+    said = lambda node: '#' in lines[node.end_lineno - 1] or lines[node.lineno - 2].lstrip().startswith('#')
+    return [name for name, node in named if not said(node)]
 
 
 def test_uncommented_parameters_are_found():
     assert uncommented('def f(\n    a, # the first\n    b:int=1,\n    **rest,\n): pass') == ['b', 'rest']
     assert uncommented('class A:\n    x:int # one\n    y:int\n    def __init__(self,\n        z, # last\n    ): pass') == ['y']
+    assert uncommented('def f(\n    # the first, at length\n    a,\n    b,\n): pass') == ['b']
 
 
 @pytest.mark.parametrize('module', MODULES)

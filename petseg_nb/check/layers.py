@@ -16,7 +16,9 @@ from .tape import (
 from ..resnet34_unet import ResNet34Encoder
 
 # %% ../../nbs/workshop/check_layers.ipynb #9e39238b
-def inside(x:Tensor) -> Tensor:
+def inside(
+    x:Tensor|None, # `(B, C, H, W)`
+) -> Tensor|None: # `(B, C, H - 8, W - 8)`
     "The part of a map in which no padding is felt after two 3×3 convolutions; None for None"
     return None if x is None else x[..., 4:-4, 4:-4]
 

@@ -118,7 +118,11 @@ def _other_losses(p, m, pooled):
 BROADCAST = ('shapes (B, H, W) and (B, 1, H, W) meet, and each prediction is multiplied with each '
              'mask: squeeze both or none')
 
-def broadcast_dice(p:Tensor, m:Tensor, pooled:bool) -> Tensor:
+def broadcast_dice(
+    p:Tensor, # `(B, 1, H, W)` probabilities
+    m:Tensor, # `(B, 1, H, W)` of 0 and 1
+    pooled:bool, # over the batch, or per pair
+) -> Tensor: # ()
     "Dice of each prediction of the batch against each mask"
     overlap, sums = (p[:, 0] * m).sum((1, 2, 3)), [t.sum((1, 2, 3)) for t in (p, m)]  # (B,)
     if pooled: return 2 * overlap.sum() / sum(sums).sum()

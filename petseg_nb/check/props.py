@@ -121,7 +121,9 @@ class CallLog:
             self.log.append(name) # backward calls another of that name
 
 # %% ../../nbs/workshop/check_props.ipynb #456ecf6f
-def flat_weights(model:nn.Module) -> Tensor:
+def flat_weights(
+    model:nn.Module, # any
+) -> Tensor: # (N,)
     "All parameters as one vector"
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 

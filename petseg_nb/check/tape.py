@@ -15,7 +15,9 @@ from torch.overrides import TorchFunctionMode
 from .engine import Wrong, name_of
 
 # %% ../../nbs/workshop/check_tape.ipynb #73330eed
-def shape_of(t:Tensor) -> tuple:
+def shape_of(
+    t:Tensor, # of any shape
+) -> tuple:
     "The shape of a tensor as a tuple, which prints shorter"
     return tuple(t.shape)
 
