@@ -64,7 +64,7 @@ def both(*shapes:np.ndarray) -> list: # each outline `(N, 2)` and its mirror ima
 # %% ../nbs/workshop/drawing.ipynb #7c424dac
 def fill(
     shapes:list, # outlines `(N, 2)` in a square of side 1
-    size:int, # pixels a side
+    size:int, # pixels per side
 ) -> np.ndarray: # `(size, size)` float32 in 0..1
     "The mask of all `shapes` together"
     large = Image.new('L', (3 * size, 3 * size))
@@ -88,7 +88,7 @@ def rgb(name:str) -> np.ndarray: # `(3,)` float32 in 0..1
 # %% ../nbs/workshop/drawing.ipynb #b31c00ec
 def stretch(
     grid:np.ndarray, # `(h, w)` float32
-    size:int, # pixels a side
+    size:int, # pixels per side
 ) -> np.ndarray: # `(size, size)` float32
     "`grid` stretched smoothly"
     return np.asarray(Image.fromarray(grid).resize((size, size), Image.BICUBIC))
@@ -103,7 +103,7 @@ def blur(
 
 def noise(
     rng:np.random.Generator, # draws the lumps
-    size:int, # pixels a side
+    size:int, # pixels per side
     rows:int, columns:int, # number of lumps
 ) -> np.ndarray: # `(size, size)` float32, about -1..1
     "Smooth random lumps"
@@ -303,7 +303,7 @@ FACE = {'brown': '#6b4226', 'inner': '#e8a9a0', 'pink': '#d9857f', 'tongue': '#e
 def coat(
     rng:np.random.Generator, # chooses the coat, and where its patches are
     breed:str, # a key of `BREEDS`
-    size:int, # pixels a side
+    size:int, # pixels per side
 ) -> dict: # part to colour: fur `(size, size, 3)`, face `(3,)`
     "The colour of each part of one pet"
     _, pattern, coats, marked, pale = BREEDS[breed]

@@ -20,7 +20,7 @@ from .masks import silhouette_to_trimap
 # %% ../nbs/workshop/toy.ipynb #a35d8ae1
 def grade(
     rng:np.random.Generator, # draws the unevenness
-    size:int, # pixels a side
+    size:int, # pixels per side
     top:str, bottom:str, # colours such as '#8fc7ea'
 ) -> np.ndarray: # `(size, size, 3)` float32
     "A colour that changes from `top` to `bottom`, a little uneven"
@@ -123,11 +123,11 @@ def background(rng:np.random.Generator, size:int) -> np.ndarray: # `(size, size,
 # %% ../nbs/workshop/toy.ipynb #025efb02
 def draw_pet(
     rng:np.random.Generator, # the same state gives the same picture
-    size:int=128, # pixels a side, at least 32
+    size:int=128, # pixels per side, at least 32
     breed:str=None, # a key of `BREEDS`; chosen by `rng` if None
 ) -> tuple: # picture `(size, size, 3)` and trimap `(size, size)`: 1 pet, 2 background, 3 border
     "A cat or a dog somewhere, and its trimap; `ValueError` if `size` or `breed` cannot be drawn"
-    if size < 32: raise ValueError(f'size={size}: a pet needs at least 32 pixels a side')
+    if size < 32: raise ValueError(f'size={size}: a pet needs at least 32 pixels per side')
     if breed is None: breed = str(rng.choice(list(BREEDS)))
     if breed not in BREEDS: raise ValueError(f'breed={breed!r}: use one of {", ".join(BREEDS)}')
     picture, colours = background(rng, size), coat(rng, breed, size)
@@ -161,7 +161,7 @@ def list_lines(n:int) -> list: # n lines 'NAME CLASS-ID SPECIES BREED-ID', sorte
 def draw_toy_pet(
     name:str, # such as 'Toy_Tabby_3'
     seed:int, # of the dataset
-) -> tuple: # picture `(H, W, 3)` and trimap `(H, W)` uint8, 120 to 192 pixels a side
+) -> tuple: # picture `(H, W, 3)` and trimap `(H, W)` uint8, 120 to 192 pixels per side
     "The picture of that name in the dataset of that seed"
     breed, number = name.rsplit('_', 1)
     rng = np.random.default_rng((seed, list(BREEDS).index(breed) + len(BREEDS) * (int(number) - 1)))
