@@ -91,6 +91,7 @@ def _gallery_row(axs, record, full, mask, threshold):
     score = dice(full > threshold, mask).item()
     axs[0].set_title(f'{record.name}: Dice {score:.3f}', fontsize=8, loc='left')
 
+# %% ../nbs/workshop/scorecard.ipynb #f9bebdea
 def plot_gallery(
     predict, # uint8 pictures `(B, 3, h, w)` to probabilities `(B, 1, h, w)`, float32 on the CPU
     dataset:PetDataset, # the pictures, without a transform

@@ -14,7 +14,7 @@ import torch
 from .additions import add_up, pick_device, pick_precision, update_average
 from .data import normalize
 from .losses import BCEDiceLoss
-from .masks import ERROR_COLOURS, error_map, overlay
+from .masks import ERROR_COLOURS, error_map, overlay, panels
 from .metrics import SegmentationMeter
 
 # %% ../nbs/course/07_training.ipynb #4e0c283f
@@ -84,6 +84,7 @@ def plot_history(
     right.plot(best['epoch'], best['valid_dice'], 'o', color='#D55E00',
                label=f'best {best["valid_dice"]:.4f}')
     right.set(xlabel='epoch', ylabel='validation Dice', ylim=(None, 1))
+    for ax in (left, right): ax.xaxis.get_major_locator().set_params(integer=True)
     right.legend(loc='lower right')
     return fig
 
@@ -125,18 +126,9 @@ def plot_predictions(
 ) -> plt.Figure:
     "Picture, truth, prediction and errors, a row per picture"
     logits = model.eval()(normalize(images.to(next(model.parameters()).device)))  # (B, 1, H, W)
-    pets = logits[:, 0].cpu().numpy() > 0  # (B, H, W)
-    rows = zip(images.permute(0, 2, 3, 1).numpy(), masks[:, 0].numpy(), pets)
-    fig, axs = plt.subplots(len(images), 4, figsize=(7, 1.75 * len(images) + .3), squeeze=False,
-                            layout='constrained')
-    for row, (image, mask, pet) in zip(axs, rows):
-        shown = image, overlay(image, mask), overlay(image, pet), error_map(pet, mask)
-        for ax, picture in zip(row, shown):
-            ax.imshow(picture)
-            ax.axis('off')
-    for ax, title in zip(axs[0], ('picture', 'truth', 'prediction', 'errors')):
-        ax.set_title(title, fontsize=10)
-    patch = plt.matplotlib.patches.Patch
-    fig.legend(handles=[patch(color=colour, label=name) for name, colour in ERROR_COLOURS.items()],
-               loc='outside lower center', ncols=5, fontsize=8, frameon=False)
-    return fig
+    pets = logits[:, 0].cpu().numpy() > 0                                         # (B, H, W)
+    rows, drawn = zip(images.permute(0, 2, 3, 1).numpy(), masks[:, 0].numpy(), pets), {}
+    for i, (image, mask, pet) in enumerate(rows, 1):
+        drawn |= {f'picture {i}': image, f'truth {i}': overlay(image, mask),
+                  f'prediction {i}': overlay(image, pet), f'errors {i}': error_map(pet, mask)}
+    return panels(drawn, width=6, legend=ERROR_COLOURS, rows=len(images))[0]

@@ -33,6 +33,16 @@ class MyDoubleConv(nn.Module):
     def forward(self, x): return self.bn2(self.conv2(self.bn1(self.conv1(x)).relu())).relu()
 
 
+class MyUpConv(nn.Module):
+    def __init__(self, in_channels, skip_channels, out_channels):
+        super().__init__()
+        self.up = nn.ConvTranspose2d(in_channels, skip_channels, 2, stride=2)
+        self.conv = MyDoubleConv(2 * skip_channels, out_channels)
+    def forward(self, x, skip):
+        x = nn.functional.interpolate(self.up(x), skip.shape[2:])
+        return self.conv(torch.cat([skip, x], 1))
+
+
 class MyUNet(nn.Module):
     def __init__(self, in_channels=3, num_classes=1, width=8):
         super().__init__()
