@@ -81,7 +81,8 @@ def test_the_sweep_never_sees_a_test_picture(checkpoint, toy_pets):
 
 def test_choosing_on_test_pictures_is_refused(toy_pets):
     from petseg_nb.data import PetDataset, course_split, scan_pets
-    from petseg_nb.evaluation import choose_threshold, evaluate, plot_threshold, sweep
+    from petseg_nb.evaluation import choose_threshold, evaluate, sweep
+    from petseg_nb.scorecard import plot_threshold
     pictures = {part: evaluate(lambda images: images[:, :1] / 255, PetDataset(records, 32))
                 for part, records in course_split(scan_pets(toy_pets)).items()}
     assert 0 < choose_threshold(pictures['valid'])['threshold'] < 1

@@ -198,7 +198,11 @@ def counted(
         recall=(tp, tp + fn), accuracy=(tp + tn, tp + tn + fp + fn))[score]
     return torch.where(whole > 0, top / whole.clamp_min(1), 1.).mean()
 
-def right_scores(score:str, z:Tensor, m:Tensor) -> dict:
+def right_scores(
+    score:str, # 'dice' or 'iou'
+    z:Tensor, # `(B, 1, H, W)` logits
+    m:Tensor, # `(B, 1, H, W)` of 0 and 1
+) -> dict:
     "The right value by the name of its convention"
     pred = (z > 0).float()
     return {'the mean over pictures': counted(score, pred, m),

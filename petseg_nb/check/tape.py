@@ -146,11 +146,15 @@ def norm_of(
     "The rest of the arguments of a BatchNorm"
     return tuple(call.arguments[1:8])
 
-def count_parameters(model:nn.Module) -> int:
+def count_parameters(
+    model:nn.Module, # any
+) -> int:
     "How many numbers `model` learns"
     return sum(p.numel() for p in model.parameters())
 
-def count_biases(model:nn.Module) -> int:
+def count_biases(
+    model:nn.Module, # any
+) -> int:
     "How many of them are biases of convolutions"
     convs = [m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))]
     return sum(m.bias.numel() for m in convs if m.bias is not None)
