@@ -108,8 +108,11 @@ def exported(
     symbol, # a function or a class, of a notebook or of the package
 ): # the one of the package, if there is one
     "The same function or class in the package"
-    name, modules = symbol.__qualname__, _modidx.d['syms'].items()
-    found = [module for module, names in modules if f'{module}.{name}' in names]
+    name, index = symbol.__qualname__, _modidx.d['syms']
+    found = [module for module, names in index.items() if f'{module}.{name}' in names]
+    # The index leaves out what the `__init__` of a package defines
+    packages = sorted({module.rpartition('.')[0] for module in index})
+    found += [p for p in packages if name in vars(import_module(p))]
     made = [attrgetter(name)(import_module(module)) for module in found]
     return next((m for m in made if inspect.getdoc(m) == inspect.getdoc(symbol)), symbol)
 

@@ -233,7 +233,9 @@ def mistaken_masks(z:Tensor): # logits, `(B, 1, H, W)`
     yield 'the logits themselves are summed', z
 
 # %% ../../nbs/workshop/check_mistakes.ipynb #dc812ae8
-def both_causes(*causes) -> str:
+def both_causes(
+    *causes:str, # each may be empty
+) -> str:
     "Those of `causes` that are not empty, as one sentence"
     return '; '.join(filter(None, causes))
 
