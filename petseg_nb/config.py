@@ -19,8 +19,8 @@ CHOICES = dict(
     tta=['none', 'flip', 'd4'],
     device=['auto', 'cpu', 'cuda', 'mps'],
     precision=['auto', 'fp32', 'bf16', 'fp16'],
-    checker=['double_conv', 'res_block', 'unet', 'resnet34_unet', 'dice_loss', 'metric', 'dataset',
-             'training_step', 'evaluate'])
+    checker=['double_conv', 'up_conv', 'res_block', 'unet', 'resnet34_unet', 'dice_loss', 'metric',
+             'dataset', 'training_step', 'evaluate'])
 
 # %% ../nbs/workshop/config.ipynb #8f1dc7fc
 def check_choice(

@@ -232,6 +232,7 @@ def test_a_prediction_imports_what_it_uses(checkpoint, tmp_path):
 PEAK = '''
 import sys
 from pathlib import Path
+import petseg_nb.inference, petseg_nb.pictures # as the command does
 from petseg_nb.cli import petseg_predict
 def used(): return int(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0]) # the most so far, in KiB; ru_maxrss is the parent's at first
 before = used()
