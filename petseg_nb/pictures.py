@@ -100,6 +100,7 @@ def view_size(
 
 # %% ../nbs/workshop/pictures.ipynb #d086cf16
 LARGE = 25_000_000 # pixels; of larger pictures only one is in memory at a time
+Image.core.set_block_size(2**26) # bytes; Pillow's own is 16 MiB
 _one_large = Lock()
 
 def _room_for(full): return _one_large if full[0] * full[1] > LARGE else nullcontext()
