@@ -11,7 +11,6 @@ import signal
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -91,8 +90,9 @@ def show_batch(
     images:torch.Tensor, # `(B, 3, H, W)` uint8
     masks:torch.Tensor, # `(B, 1, H, W)` uint8, drawn as an outline
     columns:int=6, # pictures per row
-) -> plt.Figure:
+): # a `matplotlib.figure.Figure`
     "A grid of pictures with their masks' outlines"
+    import matplotlib.pyplot as plt
     rows = -(-len(images) // columns)
     size = dict(figsize=(1.3 * columns, 1.3 * rows), squeeze=False, layout='constrained')
     fig, axs = plt.subplots(rows, columns, **size)

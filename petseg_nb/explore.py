@@ -13,14 +13,13 @@ __all__ = ['PAGE', 'VERDICTS', 'png', 'young_garbage', 'interactive', 'slide', '
 import gc, html, io, math, time
 from contextlib import contextmanager
 from functools import lru_cache, partial
-import albumentations as A
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from .augment import Augment, PRESETS
+from .config import CHOICES
 from .data import course_split, normalize, scan_pets
 from .evaluation import THRESHOLDS, counts_at_thresholds, probability_histogram
 from .files import open_picture, read_pet, to_rgb, upright
@@ -153,6 +152,7 @@ def transforms_of(
     size:int=128, # side of the pictures, in pixels
 ) -> dict: # class name: transform
     "The transforms of a preset, also those inside a `OneOf`, each made to happen always"
+    from petseg_nb.augment import PRESETS, A  # here, since albumentations takes its time to import
     found = {}
     for transform in PRESETS[preset](size):
         for leaf in transform.transforms if isinstance(transform, A.OneOf) else [transform]:
@@ -168,6 +168,7 @@ def augment_by(
     seed:int, # of the draw
 ) -> tuple: # image and mask
     "Image and mask after a preset, or after one of its transforms"
+    from petseg_nb.augment import Augment, A
     augment = Augment(preset, len(image))
     if only != 'all': augment.compose = A.Compose([transforms_of(preset, len(image))[only]])
     return augment(image, mask, seed)
@@ -195,7 +196,7 @@ def explore_augmentation(
     mask:np.ndarray, # `(size, size)` uint8
 ) -> widgets.VBox:
     "Try the presets, whole or one transform at a time"
-    preset = widgets.Dropdown(options=list(PRESETS), description='preset')
+    preset = widgets.Dropdown(options=CHOICES['augment'], description='preset')
     only = widgets.Dropdown(options=['all', *transforms_of('default')], description='transform')
     def list_transforms(change): only.options = ['all', *transforms_of(preset.value)]
     preset.observe(list_transforms, 'value')

@@ -9,9 +9,7 @@ __all__ = ['SAMPLES', 'TRIMAP_COLOURS', 'PET_COLOUR', 'IGNORED_COLOUR', 'OUTLINE
 
 # %% ../nbs/course/01_masks.ipynb #8b7c2fa1
 from pathlib import Path
-import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.patches import Patch
 from PIL import Image, ImageColor, ImageFilter
 import petseg_nb
 
@@ -35,6 +33,7 @@ def panels(
     **kwargs, # of `imshow`, for all of them
 ) -> tuple: # figure and its axes, a flat array
     "Pictures side by side, each under its title"
+    import matplotlib.pyplot as plt  # here: a program that draws nothing starts sooner
     columns, shapes = -(-len(pictures) // rows), [np.shape(p)[:2] for p in pictures.values()]
     wide, head, below = width * share / columns, .4, .25 * bool(legend)  # inches, as all of these
     lines = [shapes[i:i + columns] for i in range(0, len(shapes), columns)]
@@ -43,7 +42,7 @@ def panels(
     size = dict(figsize=(width, height), height_ratios=highs)
     fig, axs = plt.subplots(rows, columns, squeeze=False, **size)
     fig.subplots_adjust(0, below / height, share, 1 - head / height, .04, head / np.mean(highs))
-    patches = [Patch(color=colour, label=name) for name, colour in legend.items()]
+    patches = [plt.Rectangle((0, 0), 1, 1, color=colour, label=name) for name, colour in legend.items()]
     place = dict(loc='lower left', bbox_to_anchor=(0, 0), ncols=len(legend))
     if legend: fig.legend(handles=patches, fontsize=8, frameon=False, **place)
     for ax in axs.flat: ax.axis('off')
@@ -54,7 +53,7 @@ def panels(
 
 # %% ../nbs/course/01_masks.ipynb #b85beeb7
 def draw_tiles(
-    ax:plt.Axes, # where to draw
+    ax, # where to draw: `matplotlib.axes.Axes`
     tiles:list, # at most `rows * columns` pictures `(H, W, 3)` uint8 of one size
     labels:list, # a short text for each
     rows:int, columns:int, # of the grid

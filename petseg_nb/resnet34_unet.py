@@ -9,7 +9,6 @@ __all__ = ['MODELS', 'ResNet34Encoder', 'load_encoder', 'make_decoder', 'make_he
 import inspect
 from functools import partial
 import torch
-import torchvision
 from torch import nn
 from .blocks import UpConv, check_input, make_layer, match_size
 from .config import check_choice
@@ -51,7 +50,8 @@ def load_encoder(
     if encoder.conv1.in_channels != 3:
         raise ValueError("encoder_weights='imagenet' needs in_channels=3, "
                          f'not {encoder.conv1.in_channels}')
-    source = torchvision.models.ResNet34_Weights.IMAGENET1K_V1
+    from torchvision.models import ResNet34_Weights  # takes longer to import than torch itself
+    source = ResNet34_Weights.IMAGENET1K_V1
     try: state = source.get_state_dict(progress=False, check_hash=True)
     except OSError as error:
         raise ConnectionError(

@@ -9,7 +9,6 @@ __all__ = ['take_steps', 'overfit', 'validate', 'plot_history', 'find_learning_r
 import copy
 from itertools import chain, repeat
 from statistics import fmean
-import matplotlib.pyplot as plt
 import torch
 from .additions import add_up, pick_device, pick_precision, update_average
 from .data import normalize
@@ -71,8 +70,9 @@ def validate(
 # %% ../nbs/course/07_training.ipynb #7e8e1018
 def plot_history(
     history:list, # a dict per epoch: `epoch`, `train_loss`, `valid_loss`, `valid_dice`
-) -> plt.Figure:
+): # a `matplotlib.figure.Figure`
     "Losses, and validation Dice, by epoch"
+    import matplotlib.pyplot as plt
     column = {name: [row[name] for row in history] for name in history[0]}
     fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout='constrained')
     left.plot(column['epoch'], column['train_loss'], label='training', color='#0072B2')
@@ -107,8 +107,9 @@ def find_learning_rate(
 # %% ../nbs/course/07_training.ipynb #9b4bdcc7
 def plot_learning_rates(
     tried:list, # what `find_learning_rate` returns
-) -> plt.Figure:
+): # a `matplotlib.figure.Figure`
     "Loss by learning rate, and a third of the rate at which it is lowest"
+    import matplotlib.pyplot as plt
     fig, ax = plt.subplots(figsize=(5, 2.8), layout='constrained')
     ax.plot(*zip(*tried), 'o-', color='#0072B2')
     rate = min(tried, key=lambda pair: pair[1])[0] / 3
@@ -123,7 +124,7 @@ def plot_predictions(
     model:torch.nn.Module, # `(B, 3, H, W)` float to logits `(B, 1, H, W)`
     images:torch.Tensor, # `(B, 3, H, W)` uint8
     masks:torch.Tensor, # `(B, 1, H, W)` uint8, 255 ignored
-) -> plt.Figure:
+): # a `matplotlib.figure.Figure`
     "Picture, truth, prediction and errors, a row per picture"
     logits = model.eval()(normalize(images.to(next(model.parameters()).device)))  # (B, 1, H, W)
     pets = logits[:, 0].cpu().numpy() > 0                                         # (B, H, W)

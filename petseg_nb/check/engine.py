@@ -13,9 +13,9 @@ from pathlib import Path
 from types import FunctionType
 import matplotlib
 import numpy as np
-import torch
 from PIL import Image
 import petseg_nb
+import torch
 
 # %% ../../nbs/workshop/check_engine.ipynb #21047196
 class Wrong(Exception):
