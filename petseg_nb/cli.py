@@ -69,6 +69,9 @@ def _train_parser():
         if field.type is bool: kind = dict(action='store_true')
         else: kind = dict(type=field.type, choices=CHOICES.get(field.name))
         parser.add_argument(f'--{field.name}', default=argparse.SUPPRESS, help=note, **kind)
+    parser.add_argument('--recipe', choices=CHOICES['recipe'],
+                        help="start with a course report's settings, or with our best ones; then "
+                        '--model resnet34_unet is the variant of that recipe')
     parser.add_argument('--config', metavar='FILE',
                         help='start with the settings of an earlier run, from its config.json')
     parser.add_argument('--resume', metavar='RUN',
@@ -76,15 +79,23 @@ def _train_parser():
     return parser
 
 # %% ../nbs/workshop/cli.ipynb #8beec4fa
+def _starting_config(path, recipe, flags):
+    "The settings of a file, of a recipe or the defaults, with `flags` instead where they are given"
+    if path: return read_config(Path(path), **flags)
+    if not recipe: return TrainConfig(**flags)
+    from petseg_nb.recipes import recipe_config
+    return recipe_config(recipe, **flags)
+
 def _train_flags(argv):
     "The configuration, and the folder of a run to resume, or None"
     flags = vars(_train_parser().parse_args(argv))
-    resume, path = flags.pop('resume'), flags.pop('config')
-    if resume and (flags or path):
-        given = ' --'.join([*flags, *['config'] * bool(path)])
+    resume, path, recipe = (flags.pop(name) for name in ('resume', 'config', 'recipe'))
+    if path and recipe: raise ValueError('--config and --recipe both say where to start: give one')
+    if resume and (flags or path or recipe):
+        given = ' --'.join([*flags, *['config'] * bool(path), *['recipe'] * bool(recipe)])
         raise ValueError(f'--resume continues a run with its own settings: leave out --{given}')
     if resume: return read_config(Path(resume)/'config.json'), Path(resume)
-    config = read_config(Path(path), **flags) if path else TrainConfig(**flags)
+    config = _starting_config(path, recipe, flags)
     if 'width' in flags and config.model != 'unet':
         raise ValueError(f'--width is for --model unet: {config.model} has widths of its own')
     for package in ('wandb', 'tensorboard'):
@@ -126,14 +137,14 @@ def _load_data(config):
                                Augment(config.augment, config.size), cache_dir(), config.workers,
                                config.seed)
 
-def _prepare(config):
-    "Model and loaders of a run"
+def _prepare(config, resumed=False):
+    "Model and loaders of a run; one that is resumed has its weights in its own checkpoint"
     import torch
     from petseg_nb.files import process
-    from petseg_nb.runs import new_model
+    from petseg_nb.runs import initial_model, new_model
     if config.batch_size < (processes := process()[1]):
         raise ValueError(f'--batch_size {config.batch_size} is too small for {processes} processes')
-    model = new_model(config)
+    model = new_model(config) if resumed else initial_model(config)
     blank = torch.zeros(1, 3, config.size, config.size, device=next(model.parameters()).device)
     with torch.inference_mode(): model.eval()(blank) # a size that is too small fails here
     return model, _load_data(config)
@@ -144,8 +155,9 @@ def _new_run(config):
     from petseg_nb.files import process
     launch = os.environ.get('TORCHELASTIC_RUN_ID') or format(datetime.now(), '%Y%m%d-%H%M%S')
     run_dir = Path(config.out_dir).expanduser()/f'{launch}-{config.model}'
-    if config.data_path:
-        config = replace(config, data_path=str(Path(config.data_path).expanduser().resolve()))
+    paths = {name: path for name in ('data_path', 'weights') if (path := getattr(config, name))}
+    config = replace(config, **{name: str(Path(path).expanduser().resolve())
+                                for name, path in paths.items()})
     with _first_alone():
         restarted = int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0))
         if process()[0] or restarted: return run_dir
@@ -218,7 +230,7 @@ def _train(argv):
     import torch.distributed as dist
     from petseg_nb.runs import Stopped, fit
     _join()
-    model, loaders = _prepare(config)
+    model, loaders = _prepare(config, resumed=run_dir is not None)
     run_dir = run_dir or _new_run(config)
     _announce(config, model, loaders, run_dir)
     try: history = fit(model, loaders, config, run_dir, _loggers(config, run_dir))

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from .augment import Augment, PRESETS
-from .data import course_split, normalize, scan_pets
+from .data import course_split, normalize, normalize_for, scan_pets
 from .evaluation import THRESHOLDS, counts_at_thresholds, probability_histogram
 from .files import open_picture, read_pet, to_rgb, upright
 from .inference import Segmenter, predict_probabilities
@@ -348,7 +348,7 @@ class TrainingMonitor:
         if start < self.pause_until and history[-1]['epoch'] < self.epochs: return
         with torch.inference_mode():
             device = next(model.parameters()).device
-            preds = model.eval()(normalize(self.images.to(device))).cpu() > 0  # (N, 1, H, W)
+            preds = model.eval()(normalize_for(model, self.images.to(device))).cpu() > 0  # (N, 1, H, W)
         model.train(mode)
         fig = draw_progress(history, self.epochs, self.images, self.masks, preds)
         self.picture.value = png(fig)
