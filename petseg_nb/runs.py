@@ -143,7 +143,8 @@ OPTIMIZERS = dict(adam=torch.optim.Adam, adamw=torch.optim.AdamW,
                   sgd=partial(torch.optim.SGD, momentum=.9))
 # each a function of optimiser, highest rate and number of steps
 SCHEDULES = dict(
-    onecycle=lambda opt, rate, steps: OneCycleLR(opt, rate, total_steps=steps, pct_start=.1),
+    onecycle=lambda opt, rate, steps: OneCycleLR(opt, rate, total_steps=steps,
+                                                 pct_start=.1 if steps != 10 else .2), # not 0/0
     cosine=lambda opt, rate, steps: CosineAnnealingLR(opt, steps),
     constant=lambda opt, rate, steps: ConstantLR(opt, factor=1),
     step=lambda opt, rate, steps: StepLR(opt, -(-steps // 3)))
