@@ -191,16 +191,17 @@ def plot_comparison(
     rows:list, # of `compare`
 ) -> plt.Figure:
     "Validation Dice by epoch, mean over seeds: a panel per model, a line per recipe"
-    models = list(dict.fromkeys(row['model'] for row in rows))
-    recipes = list(dict.fromkeys(row['recipe'] for row in rows))
+    models = sorted({row['model'] for row in rows}, key=lambda model: (model != 'unet', model))
     fig, axs = plt.subplots(1, len(models), figsize=(4.5 * len(models), 3.2), sharey=True,
                             squeeze=False, layout='constrained')
-    for (recipe, model), runs in by_network(rows).items():
-        curve = [fmean(values) for values in zip(*(run['valid_dice'] for run in runs))]
-        ax = axs[0, models.index(model)]
-        ax.plot(range(1, len(curve) + 1), curve, label=recipe,
-                color=f'C{recipes.index(recipe)}', lw=1.2)
-        ax.set(title=model, xlabel='epoch')
-    axs[0, 0].set(ylabel='validation Dice')
-    axs[0, -1].legend(fontsize=8)
+    groups = by_network(rows)
+    for i, recipe in enumerate(RECIPES):
+        for ax, model in zip(axs[0], models):
+            if not (runs := groups.get((recipe, model))): continue
+            curve = [fmean(values) for values in zip(*(run['valid_dice'] for run in runs))]
+            ax.plot(range(1, len(curve) + 1), curve, label=recipe, color=f'C{i}', lw=1.2)
+    for ax, model in zip(axs[0], models):
+        ax.set(title=model, xlabel='epoch', ylim=(.4, 1), ylabel='validation Dice')
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.legend(fontsize=8)
     return fig
