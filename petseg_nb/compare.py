@@ -36,7 +36,7 @@ def _compare(argv):
     flags = _compare_flags(argv)
     _keep_memory()
     import matplotlib
-    from petseg_nb.recipes import compare, comparison_table, plot_comparison
+    from petseg_nb.comparison import compare, comparison_table, plot_comparison
     from petseg_nb.toy import make_toy_pets
     matplotlib.use('agg')
     if not flags.get('data_path'): flags['data_path'] = str(make_toy_pets(Path('data/toy_pets')))

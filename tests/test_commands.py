@@ -157,7 +157,7 @@ def test_each_recipe_trains_both_models(toy_pets, tmp_path):
 def test_a_comparison_goes_on_where_it_was_killed(toy_pets, tmp_path):
     def compare(folder):
         flags = ['default', 'jitter_clip', '--models', 'unet', '--seeds', '0', '--epochs', '6', '--size', '32', '--width', '4', '--folder', folder]
-        return start(toy_pets, None, *flags, '--data_path', toy_pets, command=[COMMAND.with_name('petseg_compare')])
+        return start(toy_pets, None, *flags, '--data_path', toy_pets, command=[sys.executable, '-c', 'from petseg_nb.compare import petseg_compare as run; run()'])
     process = compare(tmp_path/'killed')
     for _ in range(2): read_until(process, 'epoch   4') # in the second run
     process.kill()
