@@ -15,7 +15,12 @@ CHOICES = dict(
     border=['pet', 'background', 'ignore'],
     augment=['default', 'none', 'oneof_cosine', 'crop_flip', 'affine_blur', 'jitter_clip',
              'flip_cbam'],
-    loss=['bce', 'dice', 'bce_dice', 'focal', 'tversky'],
+    loss=['bce', 'dice', 'bce_dice', 'focal', 'tversky', 'bce_hard_dice'],
+    optimizer=['adam', 'adamw', 'sgd'],
+    schedule=['onecycle', 'cosine', 'constant', 'step'],
+    normalization=['imagenet', 'half', 'none'],
+    encoder_weights=['none', 'imagenet'],
+    recipe=['oneof_cosine', 'crop_flip', 'affine_blur', 'jitter_clip', 'flip_cbam', 'default'],
     tta=['none', 'flip', 'd4'],
     device=['auto', 'cpu', 'cuda', 'mps'],
     precision=['auto', 'fp32', 'bf16', 'fp16'],
@@ -38,17 +43,23 @@ class TrainConfig:
     "Everything that a training run depends on; `ValueError` for a value that can't be used"
     data_path:str='' # folder of the dataset; if empty, 240 toy pets are drawn into data/toy_pets
     model:str='unet' # which network
+    weights:str='' # checkpoint of another run, with whose weights this one begins
+    encoder_weights:str='none' # of a ResNet-34; imagenet: from torchvision, downloaded once
     width:int=16 # channels of the first level of `unet`; the course reports use 64
     size:int=80 # side in pixels to which each picture is resized; the course reports use 256
     epochs:int=24 # passes over the training pictures
     batch_size:int=4 # pictures per step, of all processes together
     accumulate:int=1 # parts of a step, computed one after the other; more parts need less memory
-    learning_rate:float=1e-3 # the highest learning rate, reached after a tenth of the steps
+    optimizer:str='adamw' # sgd has a momentum of 0.9
+    schedule:str='onecycle' # of the learning rate; step: a tenth after each third of the steps
+    learning_rate:float=1e-3 # the highest; onecycle reaches it after a tenth of the steps
+    weight_decay:float=.01 # of adamw and sgd, times the learning rate; adam adds it to gradients
     clip:float=0. # largest norm of a gradient; a longer one is scaled down to it, 0: no limit
     ema:float=0. # decay per step of averaged weights, which are scored and kept; 0: no average
     patience:int=0 # epochs without a better validation Dice until training ends; 0: no limit
     border:str='pet' # what the border of a trimap counts as
     augment:str='default' # preset of random transforms for training pictures
+    normalization:str='imagenet' # mean and deviation of pixels; half: 0.5 each, none: 0 to 255
     loss:str='bce_dice' # what is minimised
     seed:int=0 # of weights, order and transforms
     device:str='auto' # where to compute; auto takes a GPU if there is one
@@ -69,8 +80,10 @@ def check_config(
         if not right: raise ValueError(f'{name}={getattr(config, name)!r}: must be {rule}')
     for name in ('width', 'size', 'epochs', 'batch_size', 'learning_rate'):
         need(getattr(config, name) > 0, name, 'above 0')
-    for name in ('seed', 'workers', 'clip', 'patience'):
+    for name in ('seed', 'workers', 'clip', 'patience', 'weight_decay'):
         need(getattr(config, name) >= 0, name, '0 or more')
+    need(config.encoder_weights == 'none' or config.model != 'unet', 'encoder_weights',
+         'none for a unet: only a ResNet-34 has such weights')
     need(0 <= config.ema < 1, 'ema', '0 or more and below 1')
     need(1 <= config.accumulate <= config.batch_size, 'accumulate',
          f'from 1 to batch_size, which is {config.batch_size}')

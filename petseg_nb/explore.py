@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from .config import CHOICES
-from .data import course_split, normalize, scan_pets
+from .data import course_split, normalize_for, scan_pets
 from .evaluation import THRESHOLDS, counts_at_thresholds, probability_histogram
 from .files import open_picture, read_pet, to_rgb, upright
 from .inference import Segmenter, predict_probabilities
@@ -265,6 +265,7 @@ def judge(
     "Each loss of a prediction, and its slope at each pixel: 1 is the steepest that BCE has"
     judged = {}
     for name, loss_fn in LOSSES.items():
+        if name == 'bce_hard_dice': continue # its slope is that of BCE
         z = logits.clone().requires_grad_()
         loss = loss_fn(z, mask)
         judged[name] = loss.item(), z.numel() * torch.autograd.grad(loss, z)[0][0, 0]
@@ -349,7 +350,7 @@ class TrainingMonitor:
         if start < self.pause_until and history[-1]['epoch'] < self.epochs: return
         with torch.inference_mode():
             device = next(model.parameters()).device
-            preds = model.eval()(normalize(self.images.to(device))).cpu() > 0  # (N, 1, H, W)
+            preds = model.eval()(normalize_for(model, self.images.to(device))).cpu() > 0  # (N, 1, H, W)
         model.train(mode)
         fig = draw_progress(history, self.epochs, self.images, self.masks, preds)
         self.picture.value = png(fig)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from fastcore.basics import patch
 from torch import Tensor
-from .data import normalize
+from .data import normalize_for
 from .pictures import blend, corners, look, to_mask
 from .runs import load_model
 from .training import pick_precision
@@ -46,7 +46,8 @@ def predict_probabilities(
     device = next(model.parameters()).device
     dtype = pick_precision(precision, device)
     model.eval()
-    x = normalize(images.to(device)).contiguous(memory_format=torch.channels_last)  # (B, 3, H, W)
+    x = normalize_for(model, images.to(device))                                  # (B, 3, H, W)
+    x = x.contiguous(memory_format=torch.channels_last)
     with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
         turned = [turn_back(model(turn(x, k)).float().sigmoid(), k) for k in SYMMETRIES[tta]]
     return torch.stack(turned).mean(0).cpu()  # of (B, 1, H, W) each

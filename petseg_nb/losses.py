@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LOSSES', 'check_shapes', 'prepare', 'mean_per_image', 'bce_loss', 'dice_loss', 'BCEDiceLoss', 'FocalLoss',
-           'TverskyLoss']
+           'TverskyLoss', 'bce_hard_dice_loss']
 
 # %% ../nbs/course/05_losses.ipynb #df32ea39
 import torch
@@ -128,6 +128,15 @@ class TverskyLoss(nn.Module):
         index = (tp + self.smooth) / (tp + self.alpha*fp + self.beta*fn + self.smooth)  # (B,)
         return 1 - index.mean()
 
+# %% ../nbs/course/05_losses.ipynb #1177e1da
+def bce_hard_dice_loss(
+    logits:Tensor, # `(B, 1, H, W)`
+    mask:Tensor, # `(B, 1, H, W)`: 1 pet, 0 background, 255 ignored
+) -> Tensor: # scalar
+    "BCE + 1 − Dice of the thresholded prediction, whose gradient is that of BCE alone"
+    hard = torch.where(logits > 0, torch.inf, -torch.inf).to(logits.dtype)  # (B, 1, H, W)
+    return bce_loss(logits, mask) + dice_loss(hard, mask)
+
 # %% ../nbs/course/05_losses.ipynb #1019922b
 LOSSES = dict(bce=bce_loss, dice=dice_loss, bce_dice=BCEDiceLoss(),
-              focal=FocalLoss(), tversky=TverskyLoss())
+              focal=FocalLoss(), tversky=TverskyLoss(), bce_hard_dice=bce_hard_dice_loss)

@@ -11,7 +11,7 @@ from itertools import chain, repeat
 from statistics import fmean
 import torch
 from .additions import add_up, pick_device, pick_precision, update_average
-from .data import normalize
+from .data import normalize, normalize_for
 from .losses import BCEDiceLoss
 from .masks import ERROR_COLOURS, error_map, overlay, panels
 from .metrics import SegmentationMeter
@@ -61,7 +61,7 @@ def validate(
     for images, masks in loader:
         images, masks = images.to(device, non_blocking=True), masks.to(device, non_blocking=True)
         with torch.autocast(device.type, dtype, enabled=mixed):
-            logits = model(normalize(images))  # (B, 1, H, W)
+            logits = model(normalize_for(model, images))  # (B, 1, H, W)
         meter.update(logits, masks)
         total, count = total + loss_fn(logits, masks) * len(images), count + len(images)
     total, count = add_up(total.item(), count)
@@ -126,7 +126,8 @@ def plot_predictions(
     masks:torch.Tensor, # `(B, 1, H, W)` uint8, 255 ignored
 ): # a `matplotlib.figure.Figure`
     "Picture, truth, prediction and errors, a row per picture"
-    logits = model.eval()(normalize(images.to(next(model.parameters()).device)))  # (B, 1, H, W)
+    images_there = images.to(next(model.parameters()).device)
+    logits = model.eval()(normalize_for(model, images_there))  # (B, 1, H, W)
     pets = logits[:, 0].cpu().numpy() > 0                                         # (B, H, W)
     rows, drawn = zip(images.permute(0, 2, 3, 1).numpy(), masks[:, 0].numpy(), pets), {}
     for i, (image, mask, pet) in enumerate(rows, 1):

@@ -145,6 +145,31 @@ def test_two_processes_survive_the_loss_of_one(toy_pets, tmp_path):
     assert finish(process).splitlines()[-1] == lines[-1]
 
 
+def test_each_recipe_trains_both_models(toy_pets, tmp_path):
+    for recipe in ('oneof_cosine', 'crop_flip', 'affine_blur', 'jitter_clip', 'flip_cbam', 'default'):
+        for model in ('unet', 'resnet34_unet'):
+            width = ['--width', '4'] * (model == 'unet')
+            finish(start(toy_pets, tmp_path/recipe/model, '--recipe', recipe, '--model', model, '--epochs', '1', '--size', '64', '--batch_size', '14', *width, small=False))
+            saved = json.loads((run_folder(tmp_path/recipe/model)/'config.json').read_text())
+            assert saved['augment'] == recipe and saved['model'].startswith(model) and saved['size'] == 64
+
+
+def test_a_comparison_goes_on_where_it_was_killed(toy_pets, tmp_path):
+    def compare(folder):
+        flags = ['default', 'jitter_clip', '--models', 'unet', '--seeds', '0', '--epochs', '6', '--size', '32', '--width', '4', '--folder', folder]
+        return start(toy_pets, None, *flags, '--data_path', toy_pets, command=[sys.executable, '-c', 'from petseg_nb.compare import petseg_compare as run; run()'])
+    process = compare(tmp_path/'killed')
+    for _ in range(2): read_until(process, 'epoch   4') # in the second run
+    process.kill()
+    process.communicate()
+    finish(compare(tmp_path/'killed'))
+    finish(compare(tmp_path/'straight'))
+    rows = [[json.loads(line) for line in (tmp_path/name/'results.jsonl').read_text().splitlines()] for name in ('killed', 'straight')]
+    assert [row['dice'] for row in rows[0]] == [row['dice'] for row in rows[1]] and len(rows[0]) == 2
+    assert [row['valid_dice'] for row in rows[0]] == [row['valid_dice'] for row in rows[1]]
+    assert (tmp_path/'killed'/'curves.png').exists()
+
+
 @pytest.mark.parametrize('flags, words', [
     (['--epochs', '0'], 'epochs=0: must be above 0'),
     (['--data_path', 'nowhere'], 'nowhere holds no pets'),
