@@ -30,7 +30,7 @@ def company(busy):
 
 def train(folder, policy):
     "Seconds of a small training; an empty policy is what OpenMP does by itself"
-    env = {k: v for k, v in os.environ.items() if k not in ('OMP_WAIT_POLICY', 'OMP_NUM_THREADS')} | {'XDG_CACHE_HOME': folder, 'OMP_WAIT_POLICY': policy}
+    env = {k: v for k, v in os.environ.items() if k not in ('OMP_WAIT_POLICY', 'OMP_NUM_THREADS')} | {'XDG_CACHE_HOME': f'{folder}/cache', 'OMP_WAIT_POLICY': policy}
     start = time.perf_counter()
     subprocess.run([sys.executable, '-m', 'petseg_nb.cli', '--epochs', '4', '--out_dir', f'{folder}/{start}'], cwd=folder, env=env, check=True,
                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
