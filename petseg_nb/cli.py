@@ -15,7 +15,7 @@ from datetime import datetime
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from .config import CHOICES, TrainConfig, check_choice
+from .config import CHOICES, NetworkConfig, TrainConfig, check_choice
 
 # %% ../nbs/workshop/cli.ipynb #9b35c051
 def _explain(error):
@@ -63,13 +63,14 @@ def add_config_flags(
 ):
     "A flag for each field of `TrainConfig`"
     from fastcore.docments import docments
-    notes = docments(TrainConfig)
+    notes = docments(TrainConfig) | docments(NetworkConfig)
     for field in (f for f in fields(TrainConfig) if f.name not in without):
         note = f'{notes[field.name]} (default: {field.default!r})'.replace('%', '%%')
         if field.type is bool: kind = dict(action='store_true')
         else: kind = dict(type=field.type, choices=CHOICES.get(field.name))
         parser.add_argument(f'--{field.name}', default=argparse.SUPPRESS, help=note, **kind)
 
+# %% ../nbs/workshop/cli.ipynb #305e95fd
 def _train_parser():
     parser = argparse.ArgumentParser(
         'petseg_train',

@@ -13,8 +13,8 @@ from .config import CHOICES
 
 # %% ../nbs/workshop/compare.ipynb #cd1e298a
 _ABOUT = """Train recipes under the same budget, each with its models and seeds, and compare them.
-Each finished run is a line of results.jsonl in --folder. The same command again goes on where it was
-stopped. At the end: curves.png, table.md, and the table on the standard output."""
+Each finished run is a line of results.jsonl in --folder. The same command again goes on where it
+was stopped. At the end: curves.png, table.md, and the table on the standard output."""
 
 def _compare_flags(argv):
     parser = argparse.ArgumentParser('petseg_compare', description=_ABOUT)

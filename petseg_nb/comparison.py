@@ -33,6 +33,7 @@ def recipe_loaders(
                            Augment(config.augment, config.size), cache_dir, config.workers,
                            config.seed)
 
+# %% ../nbs/workshop/comparison.ipynb #a477af40
 def train_and_score(
     config:TrainConfig, # of the run
     loaders:dict, # 'train', 'valid' and 'test', as `pet_dataloaders` makes them

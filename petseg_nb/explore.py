@@ -350,7 +350,8 @@ class TrainingMonitor:
         if start < self.pause_until and history[-1]['epoch'] < self.epochs: return
         with torch.inference_mode():
             device = next(model.parameters()).device
-            preds = model.eval()(normalize_for(model, self.images.to(device))).cpu() > 0  # (N, 1, H, W)
+            x = normalize_for(model, self.images.to(device))  # (N, 3, H, W)
+            preds = model.eval()(x).cpu() > 0                 # (N, 1, H, W)
         model.train(mode)
         fig = draw_progress(history, self.epochs, self.images, self.masks, preds)
         self.picture.value = png(fig)
