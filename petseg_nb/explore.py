@@ -337,9 +337,9 @@ class TrainingMonitor:
         epochs:int, # of the run
     ):
         self.images, self.masks, self.epochs, self.pause_until = images, masks, epochs, 0.
-        white = png(plt.figure(figsize=(9, 2.3))) # at first
-        self.picture = widgets.Image(value=white, layout=dict(align_self='flex-start'),
+        self.picture = widgets.Image(layout=dict(align_self='flex-start'),
                                      _dom_classes=['petseg-picture'])
+        self.picture.value = png(plt.figure(figsize=(9, 2.3))) # white at first
         self.box = widgets.VBox([self.picture], _dom_classes=['petseg-monitor'])
 
     def __call__(self,
@@ -349,12 +349,11 @@ class TrainingMonitor:
         start, mode = time.perf_counter(), model.training
         if start < self.pause_until and history[-1]['epoch'] < self.epochs: return
         with torch.inference_mode():
-            device = next(model.parameters()).device
-            x = normalize_for(model, self.images.to(device))  # (N, 3, H, W)
-            preds = model.eval()(x).cpu() > 0                 # (N, 1, H, W)
+            x = normalize_for(model, self.images.to(next(model.parameters()).device))
+            preds = model.eval()(x).cpu() > 0  # (N, 1, H, W)
         model.train(mode)
-        fig = draw_progress(history, self.epochs, self.images, self.masks, preds)
-        self.picture.value = png(fig)
+        self.picture.value = png(
+            draw_progress(history, self.epochs, self.images, self.masks, preds))
         self.pause_until = time.perf_counter() + 19 * (time.perf_counter() - start)
 
 # %% ../nbs/workshop/explore.ipynb #20c57008

@@ -42,10 +42,8 @@ def panels(
     size = dict(figsize=(width, height), height_ratios=highs)
     fig, axs = plt.subplots(rows, columns, squeeze=False, **size)
     fig.subplots_adjust(0, below / height, share, 1 - head / height, .04, head / np.mean(highs))
-    patches = [plt.Rectangle((0, 0), 1, 1, color=colour, label=name)
-               for name, colour in legend.items()]
-    place = dict(loc='lower left', bbox_to_anchor=(0, 0), ncols=len(legend))
-    if legend: fig.legend(handles=patches, fontsize=8, frameon=False, **place)
+    key = [plt.Rectangle((0, 0), 1, 1, color=c, label=name) for name, c in legend.items()]
+    if legend: fig.legend(handles=key, loc='lower left', ncols=len(key), fontsize=8, frameon=False)
     for ax in axs.flat: ax.axis('off')
     for ax, (title, picture) in zip(axs.flat, pictures.items()):
         ax.imshow(picture, **kwargs)
