@@ -136,14 +136,11 @@ def _first_alone():
 # %% ../nbs/workshop/cli.ipynb #57498f05
 def _load_data(config):
     "The loaders of a run; without a folder in `config`, of toy pets"
-    from petseg_nb.augment import Augment
-    from petseg_nb.data import pet_dataloaders
+    from petseg_nb.runs import new_loaders
     from petseg_nb.toy import make_toy_pets
     with _first_alone():
         path = config.data_path or make_toy_pets(Path('data/toy_pets'))
-        return pet_dataloaders(path, config.size, config.batch_size, config.border,
-                               Augment(config.augment, config.size), cache_dir(), config.workers,
-                               config.seed)
+        return new_loaders(replace(config, data_path=str(path)), cache_dir())
 
 def _prepare(config, resumed=False):
     "Model and loaders of a run; one that is resumed has its weights in its own checkpoint"

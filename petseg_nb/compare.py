@@ -20,6 +20,7 @@ def _compare_flags(argv):
     parser = argparse.ArgumentParser('petseg_compare', description=_ABOUT)
     parser.add_argument('recipes', nargs='+', choices=CHOICES['recipe'], metavar='RECIPE',
                         help=f'one or more of {", ".join(CHOICES["recipe"])}')
+    parser.add_argument('--epochs', type=int, required=True, help='of each run: the budget')
     parser.add_argument('--models', nargs='+', choices=CHOICES['model'], metavar='MODEL',
                         default=['unet', 'resnet34_unet'],
                         help='networks; resnet34_unet is the variant of each recipe '
@@ -28,7 +29,8 @@ def _compare_flags(argv):
                         help='a run for each (default: 0 1 2)')
     parser.add_argument('--folder', type=Path, default=Path('comparison'),
                         help='receives the results and the runs (default: comparison)')
-    add_config_flags(parser, ('model', 'seed', 'weights', 'out_dir', 'wandb', 'tensorboard'))
+    add_config_flags(parser, ('epochs', 'model', 'seed', 'weights', 'out_dir', 'wandb',
+                              'tensorboard'))
     return vars(parser.parse_args(argv))
 
 # %% ../nbs/workshop/compare.ipynb #95cc0d9c
