@@ -3,8 +3,8 @@
 
     python bench/company.py [--rounds 3] [--json FILE]
 
-A small `petseg_train` runs with OpenMP's threads waiting as petseg_nb lets them (they sleep: OMP_WAIT_POLICY=PASSIVE) and as OpenMP does by
-itself (they spin), in turns, each quiet and beside a busy process on every core but one. Printed are medians of seconds, and ratios: in
+A small `petseg_train` runs with OpenMP's threads sleeping while they wait (OMP_WAIT_POLICY=PASSIVE) and as OpenMP has them by itself
+(they spin), in turns, each quiet and beside a busy process on every core but one. Printed are medians of seconds, and ratios: in
 company over quiet, and quiet over the spinning run's quiet. Start it on a machine that does nothing else."""
 import argparse, json, os, platform, statistics, subprocess, sys, tempfile, time
 from contextlib import contextmanager

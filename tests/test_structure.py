@@ -1,5 +1,5 @@
 """The house that the chapters make: modules of a size that can be held in the head, imports without a circle, a course of eight hours."""
-import ast, json, os, re, subprocess, sys
+import ast, json, re
 from graphlib import TopologicalSorter
 import pytest
 from conftest import ROOT
@@ -52,24 +52,3 @@ def test_the_course_can_be_read_in_eight_hours():
 
 def test_chapters_show_photographs():
     for path in COURSE: assert re.search(r'read_sample|SAMPLES', path.read_text(encoding='utf-8')), f'{path.stem} shows no photograph'
-
-
-def first_import(path, packages):
-    "Number of the first line of a notebook's code that imports one of `packages`"
-    code = '\n'.join(''.join(c['source']) for c in json.loads(path.read_text(encoding='utf-8'))['cells'] if c['cell_type'] == 'code')
-    found = re.search(rf'^(import|from) ({packages})\b', code, re.MULTILINE)
-    return code[:found.start()].count('\n') if found else float('inf')
-
-
-@pytest.mark.parametrize('path', sorted(ROOT.glob('nbs/*/*.ipynb')), ids=lambda p: p.stem)
-def test_notebooks_import_the_package_before_torch(path):
-    torch = first_import(path, 'torch|torchvision|torchmetrics|segmentation_models_pytorch')
-    assert torch == float('inf') or first_import(path, 'petseg_nb') < torch, 'its threads would spin'
-
-
-@pytest.mark.skipif(sys.platform != 'linux', reason="asks GNU's OpenMP")
-@pytest.mark.parametrize('first, spins', [('petseg_nb, torch', '0'), ('torch, petseg_nb', '300000')])
-def test_threads_sleep_if_the_package_comes_first(first, spins):
-    env = {k: v for k, v in os.environ.items() if not k.startswith(('OMP_', 'GOMP_'))} | {'OMP_DISPLAY_ENV': 'verbose'}
-    said = subprocess.run([sys.executable, '-c', f'import {first}'], env=env, capture_output=True, text=True, timeout=240).stderr
-    assert f"GOMP_SPINCOUNT = '{spins}'" in said, said

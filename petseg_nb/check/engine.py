@@ -14,8 +14,8 @@ from types import FunctionType
 import matplotlib
 import numpy as np
 from PIL import Image
-import petseg_nb
 import torch
+import petseg_nb
 
 # %% ../../nbs/workshop/check_engine.ipynb #21047196
 class Wrong(Exception):
