@@ -1,21 +1,20 @@
 #!/usr/bin/env python3
-"""How much longer does a command take when somebody else uses the machine, and what does that cost when nobody does?
+"""How much longer does a command or a chapter take when somebody else uses the machine, and what does that cost when nobody does?
 
-    python bench/company.py [--rounds 3] [--json FILE]
+    python bench/company.py [--rounds 3] [--only train] [--json FILE]
 
-A small `petseg_train` runs with OpenMP's threads sleeping while they wait (OMP_WAIT_POLICY=PASSIVE) and as OpenMP has them by itself
-(they spin), in turns, each quiet and beside a busy process on every core but one. Printed are medians of seconds, and ratios: in
-company over quiet, and quiet over the spinning run's quiet. Start it on a machine that does nothing else."""
+A small `petseg_train`, a prediction of forty pictures, and a chapter in a kernel, each with a thread for every core that others leave free
+(as it is) and with a fixed thread for every core (OMP_NUM_THREADS), in turns, quiet and beside a busy process on every core but one. Printed
+are medians of seconds, and ratios: in company over quiet, and quiet over the quiet time with fixed threads. Start it on a machine that
+does nothing else."""
 import argparse, json, os, platform, statistics, subprocess, sys, tempfile, time
 from contextlib import contextmanager
 from pathlib import Path
 
-parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument('--rounds', type=int, default=3)
-parser.add_argument('--json', type=Path)
-args = parser.parse_args()
+CHAPTER = Path(__file__).resolve().parent.parent/'nbs'/'course'/'07_training.ipynb'
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
-WAYS = {'sleeping': 'PASSIVE', 'spinning': ''}
+WAYS = {'as it is': {}, 'fixed threads': dict(OMP_NUM_THREADS=str(CORES))}
+PREDICT = 'from petseg_nb.cli import petseg_predict; petseg_predict()'
 
 
 @contextmanager
@@ -28,27 +27,41 @@ def company(busy):
         for loop in loops: loop.wait()
 
 
-def train(folder, policy):
-    "Seconds of a small training; an empty policy is what OpenMP does by itself"
-    env = {k: v for k, v in os.environ.items() if k not in ('OMP_WAIT_POLICY', 'OMP_NUM_THREADS')} | {'XDG_CACHE_HOME': f'{folder}/cache', 'OMP_WAIT_POLICY': policy}
+def commands(folder):
+    "Words of each task; the training draws the pictures and makes the checkpoint of the prediction"
+    train = [sys.executable, '-m', 'petseg_nb.cli', '--epochs', '6']
+    subprocess.run([*train, '--epochs', '1', '--out_dir', 'first'], cwd=folder, check=True, capture_output=True)
+    best, = Path(folder).glob('first/*/best.pt')
+    pictures = sorted(map(str, Path(folder).glob('data/toy_pets/images/*.jpg')))[:40]
+    return dict(train=train, predict=[sys.executable, '-c', PREDICT, str(best), *pictures],
+                chapter=[sys.executable, '-m', 'jupyter', 'execute', '--output', f'{folder}/out.ipynb', str(CHAPTER)])
+
+
+def seconds(words, folder, way):
+    env = {k: v for k, v in os.environ.items() if not k.startswith('OMP_')} | {'XDG_CACHE_HOME': f'{folder}/cache'} | WAYS[way]
     start = time.perf_counter()
-    subprocess.run([sys.executable, '-m', 'petseg_nb.cli', '--epochs', '4', '--out_dir', f'{folder}/{start}'], cwd=folder, env=env, check=True,
-                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(words, cwd=folder, env=env, check=True, capture_output=True)
     return time.perf_counter() - start
 
 
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument('--rounds', type=int, default=3)
+parser.add_argument('--only', choices=['train', 'predict', 'chapter'])
+parser.add_argument('--json', type=Path)
+args = parser.parse_args()
 with tempfile.TemporaryDirectory() as folder:
-    train(folder, 'PASSIVE') # draws the pictures and warms the disk's cache
-    took = {(way, busy): [] for way in WAYS for busy in (0, 1)}
+    tasks = {name: words for name, words in commands(folder).items() if args.only in (None, name)}
+    took = {(name, way, busy): [] for name in tasks for way in WAYS for busy in (0, 1)}
     for _ in range(args.rounds):
-        for way, busy in took:
-            with company(busy): took[way, busy].append(train(folder, WAYS[way]))
+        for name, way, busy in took:
+            with company(busy): took[name, way, busy].append(seconds(tasks[name], folder, way))
 median = {key: statistics.median(values) for key, values in took.items()}
-print(f'{CORES} cores, {args.rounds} rounds\n\n{"threads that wait":20}{"quiet":>8}{"in company":>12}{"ratio":>8}')
-for way in WAYS:
-    quiet, busy = median[way, 0], median[way, 1]
-    print(f'{way:20}{quiet:7.1f}s{busy:11.1f}s{busy / quiet:8.2f}')
-print(f'\nquiet, sleeping over spinning: {median["sleeping", 0] / median["spinning", 0]:.3f}')
+print(f'{CORES} cores, {args.rounds} rounds\n\n{"":28}{"quiet":>8}{"in company":>12}{"ratio":>8}{"quiet over fixed":>18}')
+for name in tasks:
+    for way in WAYS:
+        quiet, busy = median[name, way, 0], median[name, way, 1]
+        print(f'{name + ", " + way:28}{quiet:7.1f}s{busy:11.1f}s{busy / quiet:8.2f}{quiet / median[name, "fixed threads", 0]:18.3f}')
 if args.json:
-    result = dict(machine=platform.processor() or platform.machine(), cores=CORES, seconds={f'{w}, {"in company" if b else "quiet"}': v for (w, b), v in took.items()})
+    result = dict(machine=platform.processor() or platform.machine(), cores=CORES,
+                  seconds={f'{name}, {way}, {"in company" if busy else "quiet"}': v for (name, way, busy), v in took.items()})
     args.json.write_text(json.dumps(result, indent=1) + '\n')

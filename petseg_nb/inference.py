@@ -13,6 +13,7 @@ from torch import Tensor
 from .data import normalize_for
 from .pictures import blend, corners, look, to_mask
 from .runs import load_model
+from .threads import share_cores
 from .training import pick_precision
 
 # %% ../nbs/course/11_inference.ipynb #e33c9b36
@@ -45,6 +46,7 @@ def predict_probabilities(
     if tta not in SYMMETRIES: raise ValueError(f'tta={tta!r}: use one of {", ".join(SYMMETRIES)}')
     device = next(model.parameters()).device
     dtype = pick_precision(precision, device)
+    share_cores()  # with whoever else is at work
     model.eval()
     x = normalize_for(model, images.to(device))                                  # (B, 3, H, W)
     x = x.contiguous(memory_format=torch.channels_last)

@@ -26,6 +26,7 @@ from .data import normalize_for, pet_dataloaders, set_epoch
 from .files import process, progress, replacing
 from .losses import LOSSES
 from .resnet34_unet import build_model, load_encoder
+from .threads import share_cores
 from .training import add_up, pick_device, pick_precision, update_average, validate
 
 # %% ../nbs/workshop/runs.ipynb #bec94516
@@ -293,6 +294,7 @@ def train_epoch(
         losses.append(train_step(run, images, masks, int(pictures)))
         run.total, run.count = run.total + losses[-1] * len(images), run.count + len(images)
         run.step += 1
+        share_cores()
         if bar is not None: bar.update()
         if len(losses) == 50: losses = check_finite(losses, run, loader) or []
     check_finite(losses, run, loader)

@@ -15,6 +15,7 @@ from .data import normalize, normalize_for
 from .losses import BCEDiceLoss
 from .masks import ERROR_COLOURS, error_map, overlay, panels
 from .metrics import SegmentationMeter
+from .threads import share_cores
 
 # %% ../nbs/course/07_training.ipynb #4e0c283f
 def take_steps(
@@ -56,6 +57,7 @@ def validate(
 ) -> dict: # `loss`, and the scores of `SegmentationMeter.compute`: `dice` is the mean over pictures
     "Loss and scores of `model` on the pictures of `loader`"
     device, mixed = next(model.parameters()).device, dtype != torch.float32
+    share_cores()
     model.eval()
     meter, total, count = SegmentationMeter(), torch.zeros((), device=device), 0
     for images, masks in loader:
