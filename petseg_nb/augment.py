@@ -46,15 +46,16 @@ def _jitter_clip(size):
 def _flip_cbam(size): return [A.HorizontalFlip(p=.5)]
 
 # %% ../nbs/course/08_augment.ipynb #5d256ce6
-def _default(size):
-    little = dict(scale=(.9, 1.1), keep_ratio=True, translate_percent=(-.05, .05), rotate=(-10, 10))
-    light = dict(brightness=(.8, 1.2), contrast=(.8, 1.2), saturation=(.8, 1.2), hue=(-.02, .02))
-    return [A.HorizontalFlip(p=.5), A.Affine(**little, p=.4, **_REFLECT),
-            A.ColorJitter(**light, p=.4)]
+def _ours(zoom, shift, turn, light, hue, p):
+    moved = A.Affine(scale=zoom, translate_percent=(-shift, shift), rotate=(-turn, turn),
+                     keep_ratio=True, p=p, **_REFLECT)
+    factors = dict.fromkeys(('brightness', 'contrast', 'saturation'), (1 - light, 1 + light))
+    return [A.HorizontalFlip(p=.5), moved, A.ColorJitter(**factors, hue=(-hue, hue), p=p)]
 
-PRESETS = dict(default=_default, none=lambda size: [], oneof_cosine=_oneof_cosine,
-               crop_flip=_crop_flip, affine_blur=_affine_blur, jitter_clip=_jitter_clip,
-               flip_cbam=_flip_cbam)
+PRESETS = dict(default=lambda size: _ours((.9, 1.1), .05, 10, .2, .02, p=.4),
+               strong=lambda size: _ours((.7, 1.4), .12, 20, .4, .04, p=.8),
+               none=lambda size: [], oneof_cosine=_oneof_cosine, crop_flip=_crop_flip,
+               affine_blur=_affine_blur, jitter_clip=_jitter_clip, flip_cbam=_flip_cbam)
 
 # %% ../nbs/course/08_augment.ipynb #7d4aef77
 class Augment:
