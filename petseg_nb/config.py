@@ -68,7 +68,7 @@ class TrainConfig(NetworkConfig):
     loss:str='bce_dice' # what is minimised
     seed:int=0 # of weights, order and transforms
     device:str='auto' # where to compute; auto takes a GPU if there is one
-    precision:str='auto' # format of numbers; auto: bf16 where the hardware has it, else fp32
+    precision:str='auto' # format of numbers; auto: bf16 where it is faster, else fp32
     workers:int=0 # processes that prepare pictures; 0 prepares them in the main process
     wandb:bool=False # report each epoch to Weights & Biases too (pip install wandb)
     tensorboard:bool=False # report each epoch to TensorBoard too (pip install tensorboard)

@@ -78,8 +78,12 @@ def paint(
     mask:np.ndarray, # `(H, W)`, 0 keeps the picture, 1 takes the colour
     colour:np.ndarray, # `(3,)` or `(H, W, 3)`
 ):
-    "Mixes `colour` into `picture` by `mask`"
-    picture += mask[..., None] * (colour - picture)
+    "Mixes `colour` into `picture` by `mask`, within the box around what it shows"
+    rows, columns = (mask.any(axis).nonzero()[0] for axis in (1, 0))
+    if not len(rows): return
+    box = np.s_[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1]
+    if colour.ndim == 3: colour = colour[box]
+    picture[box] += mask[box][..., None] * (colour - picture[box])
 
 def rgb(name:str) -> np.ndarray: # `(3,)` float32 in 0..1
     "Red, green and blue of a colour named like '#e9a45c'"

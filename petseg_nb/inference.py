@@ -49,7 +49,6 @@ def predict_probabilities(
     share_cores()  # with whoever else is at work
     model.eval()
     x = normalize_for(model, images.to(device))                                  # (B, 3, H, W)
-    x = x.contiguous(memory_format=torch.channels_last)
     with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
         turned = [turn_back(model(turn(x, k)).float().sigmoid(), k) for k in SYMMETRIES[tta]]
     return torch.stack(turned).mean(0).cpu()  # of (B, 1, H, W) each

@@ -22,13 +22,15 @@ from safetensors import SafetensorError, safe_open
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, OneCycleLR, StepLR
+from .additions import add_up, pick_device, pick_memory_format, pick_precision
+from .additions import update_average
 from .config import TrainConfig
 from .data import normalize_for, pet_dataloaders, set_epoch
 from .files import process, progress, replacing
 from .losses import LOSSES
 from .resnet34_unet import build_model, load_encoder
 from .threads import share_cores
-from .training import add_up, pick_device, pick_precision, update_average, validate
+from .training import validate
 
 # %% ../nbs/workshop/runs.ipynb #bec94516
 def new_model(
@@ -39,7 +41,9 @@ def new_model(
     arguments = dict(width=config.width) if config.model == 'unet' else {}
     model = build_model(config.model, **arguments)
     model.normalization = config.normalization # what `normalize_for` goes by
-    return model.to(pick_device(config.device), memory_format=torch.channels_last)
+    model = model.to(pick_device(config.device))
+    dtype = pick_precision(config.precision, next(model.parameters()).device)
+    return model.to(memory_format=pick_memory_format(model, dtype))
 
 # %% ../nbs/workshop/runs.ipynb #b66160cf
 def new_loaders(
