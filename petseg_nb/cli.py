@@ -14,8 +14,9 @@ from dataclasses import asdict, fields, replace
 from datetime import datetime
 from functools import partial
 from importlib.util import find_spec
+from multiprocessing import active_children
 from pathlib import Path
-from .config import CHOICES, NetworkConfig, TrainConfig, check_choice
+from .config import CHOICES, TOYS, NetworkConfig, TrainConfig, check_choice
 
 # %% ../nbs/workshop/cli.ipynb #9b35c051
 def _explain(error):
@@ -74,7 +75,8 @@ def add_config_flags(
 def _train_parser():
     parser = argparse.ArgumentParser(
         'petseg_train',
-        description='Train a segmentation network. Without flags: on toy pets, in about a minute.',
+        description='Train a segmentation network. Without --data_path: on toy pets that it draws, '
+        'with --' + ' --'.join(f'{name} {value}' for name, value in TOYS.items()) + '.',
         epilog=f'Decoded pictures are kept in {cache_dir()}, which can be deleted at any time.')
     add_config_flags(parser)
     parser.add_argument('--recipe', choices=CHOICES['recipe'],
@@ -88,9 +90,9 @@ def _train_parser():
 
 # %% ../nbs/workshop/cli.ipynb #8beec4fa
 def _starting_config(path, recipe, flags):
-    "The settings of a file, of a recipe or the defaults, with `flags` instead where they are given"
+    "Settings of a file, a recipe, for toy pets or the defaults; `flags` instead where given"
     if path: return read_config(Path(path), **flags)
-    if not recipe: return TrainConfig(**flags)
+    if not recipe: return TrainConfig(**flags if flags.get('data_path') else TOYS | flags)
     from petseg_nb.recipes import recipe_config
     return recipe_config(recipe, **flags)
 
@@ -134,10 +136,19 @@ def _first_alone():
     if rank == 0 and processes > 1: dist.barrier()
 
 # %% ../nbs/workshop/cli.ipynb #57498f05
+def _draw_if_needed(config):
+    "Begin to draw toy pets in another process, while this one imports PyTorch"
+    from petseg_nb.toy import draw_meanwhile, is_toy_pets
+    root = Path('data/toy_pets')
+    if config.data_path or 'LOCAL_RANK' in os.environ or is_toy_pets(root, 240, 0): return
+    draw_meanwhile(root)
+
 def _load_data(config):
     "The loaders of a run; without a folder in `config`, of toy pets"
+    import petseg_nb.augment  # takes seconds, while the pets are being drawn
     from petseg_nb.runs import new_loaders
     from petseg_nb.toy import make_toy_pets
+    for drawing in active_children(): drawing.join()
     with _first_alone():
         path = config.data_path or make_toy_pets(Path('data/toy_pets'))
         return new_loaders(replace(config, data_path=str(path)), cache_dir())
@@ -232,6 +243,7 @@ def _loggers(config, run_dir):
 def _train(argv):
     config, run_dir = _train_flags(argv)
     _keep_memory()
+    _draw_if_needed(config)
     import torch.distributed as dist
     from petseg_nb.runs import Stopped, fit
     _join()

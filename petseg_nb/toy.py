@@ -4,10 +4,13 @@
 
 # %% auto #0
 __all__ = ['HEADER', 'grade', 'studio', 'meadow', 'carpet', 'room', 'blanket', 'things', 'background', 'draw_pet', 'list_lines',
-           'draw_toy_pet', 'write_toy_pets', 'is_toy_pets', 'make_toy_pets']
+           'draw_toy_pet', 'write_toy_pets', 'is_toy_pets', 'make_toy_pets', 'draw_meanwhile']
 
 # %% ../nbs/workshop/toy.ipynb #68d4ddec
 import tempfile
+from contextlib import suppress
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess as Process
 from pathlib import Path
 import numpy as np
 from PIL import Image
@@ -226,3 +229,15 @@ def make_toy_pets(
         except OSError:  # another process may have been faster
             if not is_toy_pets(root, n, seed): raise
     return root
+
+# %% ../nbs/workshop/toy.ipynb #70e00002
+def _try_to_draw(root):
+    with suppress(ValueError, OSError, KeyboardInterrupt): make_toy_pets(root)
+
+def draw_meanwhile(
+    root:Path, # as for `make_toy_pets`
+) -> Process: # to be joined before the pictures are needed
+    "Begin to draw 240 toy pets in another process"
+    process = get_context('spawn').Process(target=_try_to_draw, args=(root,))
+    process.start()
+    return process
