@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PARTS', 'part_of', 'OwnRecord', 'scan_own', 'split_records', 'parts_to_train', 'check_own', 'audit']
 
-# %% ../nbs/workshop/own_data.ipynb #e7d40dc3
+# %% ../nbs/workshop/own_data.ipynb #38ff789c
 import hashlib, re, unicodedata
 from collections import Counter, defaultdict
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from .files import (Defect, _picture_defects, check_pets, defect_table, open_pic
                              progress, upright)
 from .own_masks import ADVICE, mistake, read_mask
 
-# %% ../nbs/workshop/own_data.ipynb #762af926
+# %% ../nbs/workshop/own_data.ipynb #429b2f09
 PARTS = 'train', 'valid', 'test'
 
 def part_of(
@@ -29,7 +29,7 @@ def part_of(
     number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], 'big')
     return {8: 'valid', 9: 'test'}.get(number % 10, 'train')
 
-# %% ../nbs/workshop/own_data.ipynb #f81f0cd0
+# %% ../nbs/workshop/own_data.ipynb #145c944e
 def _names_in(path):
     "The names in a list, one per line; lines that begin with # are comments"
     try: lines = path.read_text(encoding='utf-8-sig').splitlines()
@@ -53,7 +53,7 @@ def _split_names(root, pictures):
         split[name] = part
     return split
 
-# %% ../nbs/workshop/own_data.ipynb #517896a3
+# %% ../nbs/workshop/own_data.ipynb #cf733df6
 @dataclass(frozen=True)
 class OwnRecord:
     "One picture of your own with its mask, not yet opened; `PetDataset` takes it like a pet"
@@ -72,7 +72,7 @@ class OwnRecord:
         raise mistake('mask of another size', self.trimap, f'has {width} x {height} pixels, and '
                        f'{self.image.name} is shown with {size[0]} x {size[1]}')
 
-# %% ../nbs/workshop/own_data.ipynb #6880f0a7
+# %% ../nbs/workshop/own_data.ipynb #8bb1ebd0
 _PICTURES = {'.jpg', '.jpeg', '.png', '.gif', '.webp', '.bmp', '.tif', '.tiff'}
 
 def _visible(folder): return [p for p in sorted(folder.iterdir()) if not p.name.startswith('.')]
@@ -99,7 +99,7 @@ def _pair(name, pictures, masks):
         raise mistake('drawing beside picture', image, 'has its drawing beside it')
     raise mistake('picture without mask', image, 'has no mask')
 
-# %% ../nbs/workshop/own_data.ipynb #ce5d4b7f
+# %% ../nbs/workshop/own_data.ipynb #b682cf94
 def scan_own(
     path, # folder that holds `images/` and `masks/`
     mask_value:str='', # what `read_mask` takes for the object
@@ -111,7 +111,7 @@ def scan_own(
     return [OwnRecord(name, part, *_pair(name, pictures, masks), mask_value)
             for name, part in split.items()]
 
-# %% ../nbs/workshop/own_data.ipynb #ce961efa
+# %% ../nbs/workshop/own_data.ipynb #cfec5f00
 def _is_own(path):
     root = Path(path).expanduser()
     own = (root/'images').is_dir() and (root/'masks').is_dir()
@@ -126,6 +126,7 @@ def _need_object(records):
     raise ValueError(f'no mask in {first.trimap.parent} has the value {first.mask_value}: look for '
                      f'the right one in {first.trimap.name}, and give it to --mask_value')
 
+# %% ../nbs/workshop/own_data.ipynb #79da916f
 def split_records(
     path, # folder of pets, as `scan_pets` takes it, or of one's own, as `scan_own` does
     mask_value:str='', # the object in masks of one's own; empty: what is not black
@@ -141,7 +142,7 @@ def split_records(
     parts = {part: [r for r in records if r.split == part] for part in PARTS}
     return {part: some for part, some in parts.items() if some}
 
-# %% ../nbs/workshop/own_data.ipynb #537bd24c
+# %% ../nbs/workshop/own_data.ipynb #7600b271
 def parts_to_train(
     path, # as `split_records` takes it
     mask_value:str='', # likewise
@@ -154,7 +155,7 @@ def parts_to_train(
                              'into train.txt and of others into valid.txt, one per line')
     return parts
 
-# %% ../nbs/workshop/own_data.ipynb #adc32852
+# %% ../nbs/workshop/own_data.ipynb #69e73fa5
 def _mask_defects(record, shares):
     "What is wrong with a mask; `shares` receives its share of object pixels if it can be read"
     try: trimap = np.array(record.open_trimap())  # (H, W)
@@ -162,6 +163,7 @@ def _mask_defects(record, shares):
     shares[record] = (trimap == 1).mean()
     return [] if shares[record] else [Defect('no object pixel', record.trimap)]
 
+# %% ../nbs/workshop/own_data.ipynb #cc861942
 def check_own(
     path, # folder that holds `images/` and `masks/`
     mask_value:str='', # what `read_mask` takes for the object
@@ -183,7 +185,7 @@ def check_own(
                 defects += _mask_defects(record, shares)
     return defects, shares
 
-# %% ../nbs/workshop/own_data.ipynb #64824f13
+# %% ../nbs/workshop/own_data.ipynb #4de93f1d
 def audit(
     data_path, # folder of a dataset, as `split_records` takes it
     mask_value:str='', # likewise

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['ADVICE', 'mistake', 'read_mask']
 
-# %% ../nbs/workshop/own_masks.ipynb #ee4b70a1
+# %% ../nbs/workshop/own_masks.ipynb #9f7fe703
 import json, math
 from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 from .files import Defect, open_picture, upright
 
-# %% ../nbs/workshop/own_masks.ipynb #876a498b
+# %% ../nbs/workshop/own_masks.ipynb #b33e21a1
 _DRAW_HARD = ('draw with a pencil, without anti-aliasing, and save as PNG, not JPEG; or count one '
               'value alone as the object with --mask_value')
 ADVICE = {
@@ -32,6 +32,7 @@ ADVICE = {
     'foreign file': 'it is not used; a HEIC photo has to be exported as JPEG',
     'no object pixel': 'right if the picture shows no object; otherwise draw it'}
 
+# %% ../nbs/workshop/own_masks.ipynb #79848ea5
 def mistake(
     kind:str, # a key of `ADVICE`
     path:Path, # the file
@@ -42,9 +43,9 @@ def mistake(
     error.defect = Defect(kind, path, detail)
     return error
 
-# %% ../nbs/workshop/own_masks.ipynb #73427a2e
+# %% ../nbs/workshop/own_masks.ipynb #e0286cf5
 def _plain(image):
-    "A mask without the accidents of its format: grey, palette, colours, or colours and transparency"
+    "A mask as grey, palette, colours, or colours and transparency"
     if image.mode in ('L', 'P', 'RGB') or image.mode[0] in 'IF': return image
     if image.mode[-1] not in 'Aa': return image.convert('L' if image.mode == '1' else 'RGB')
     pixels = np.array(image.convert('RGBA'))
@@ -67,7 +68,7 @@ def _read_values(image):
     else: values = sorted(value for _, value in image.getcolors(2**16) or [])
     return pixels, {value: _names(value, image.getpalette()) for value in values}
 
-# %% ../nbs/workshop/own_masks.ipynb #c620f09c
+# %% ../nbs/workshop/own_masks.ipynb #c57c6c19
 def _box(points): # left, top, right, bottom
     xs, ys = zip(*points)
     return min(xs), min(ys), max(xs), max(ys)
@@ -80,7 +81,7 @@ _SHAPES = dict(polygon=lambda draw, points, fill: draw.polygon(points, fill, fil
                rectangle=lambda draw, points, fill: draw.rectangle(_box(points), fill, fill),
                circle=lambda draw, points, fill: draw.ellipse(_circle(points), fill, fill))
 
-# %% ../nbs/workshop/own_masks.ipynb #02939799
+# %% ../nbs/workshop/own_masks.ipynb #256a9169
 def _read_labelme(path):
     "Pixels of a drawing, `(H, W)`, and the names of each of its values: the labels"
     try:
@@ -98,7 +99,7 @@ def _read_labelme(path):
         raise mistake('no drawing of labelme', path, 'is no drawing of labelme') from None
     return np.array(image), names | {0: ('_background_', '0,0,0')}
 
-# %% ../nbs/workshop/own_masks.ipynb #928ebf52
+# %% ../nbs/workshop/own_masks.ipynb #36b71d0e
 def read_mask(
     path:Path, # of a picture in any format, or of labelme's JSON
     mask_value:str='', # the object: a number, 'R,G,B' or a label; empty: what is not black

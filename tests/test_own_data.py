@@ -6,9 +6,10 @@ import pytest
 from PIL import Image
 from petseg_nb.cli import petseg_check_data, petseg_evaluate, petseg_train
 from petseg_nb.compare import petseg_compare
+from petseg_nb.files import read_pet
 from petseg_nb.masks import SAMPLES, read_sample
 from petseg_nb.own_data import OwnRecord, scan_own, split_records
-from petseg_nb.own_masks import ADVICE
+from petseg_nb.own_masks import ADVICE, read_mask
 
 NAMES = sorted(path.stem for path in (SAMPLES/'images').iterdir())
 SMALL = ['--size', 32, '--width', 4, '--epochs', 1, '--device', 'cpu']
@@ -151,6 +152,42 @@ def test_a_picture_keeps_its_side_when_others_come(own):
         shutil.copy(own/'masks'/'Bengal_43.png', own/'masks'/f'new {i}.png')
     after = {r.name: r.split for r in scan_own(own)}
     assert len(after) == 38 and before == {name: after[name] for name in before} and set(before.values()) == {'train', 'valid', 'test'}
+
+
+def test_lists_as_windows_writes_them(own):
+    (own/'train.txt').write_bytes('\ufeff# cats\r\nBengal_21.jpg\r\n\r\n Bengal_30 \r\n'.encode())
+    assert [(r.name, r.split) for r in scan_own(own)] == [('Bengal_21', 'train'), ('Bengal_30', 'train')]
+    (own/'train.txt').unlink()
+    (own/'test.txt').write_text('Bengal_43')
+    assert {part: [r.name for r in some] for part, some in split_records(own).items()} == dict(test=['Bengal_43'])
+
+
+def test_a_picture_is_upright_before_its_mask_is_compared(own):
+    record = next(r for r in scan_own(own) if r.name == 'Bengal_43')
+    before, exif = read_pet(record, 64).astype(int), Image.Exif()
+    exif[0x0112] = 6 # turn a quarter to the right
+    with Image.open(record.image) as image: lying = image.transpose(Image.ROTATE_90)
+    lying.save(record.image, exif=exif, quality=95)
+    after = read_pet(record, 64).astype(int)
+    np.testing.assert_array_equal(after[..., 3], before[..., 3])
+    assert abs(after - before).mean() < 3 # JPEG was written twice
+
+
+def test_masks_of_many_kinds_are_one(own):
+    mask = pixels(own, 'Bengal_43')
+    deep = Image.fromarray((mask // 255).astype(np.uint16))
+    float_ = Image.fromarray((mask // 255).astype(np.float32))
+    grey_alpha = Image.merge('LA', [Image.new('L', deep.size, 9), Image.fromarray(mask)])
+    swapped = Image.fromarray(1 - mask // 255) # in the palette, 0 is white and 1 is black
+    swapped.putpalette([255, 255, 255, 0, 0, 0])
+    for image, ending in [(deep, 'png'), (deep, 'tif'), (float_, 'tif'), (grey_alpha, 'png'), (swapped, 'png'), (swapped, 'gif'),
+                          (Image.fromarray(mask).convert('CMYK'), 'tif'), (Image.fromarray(mask).convert('RGBA'), 'webp')]:
+        path = own/f'mask.{ending}'
+        image.save(path, **dict(lossless=True) if ending == 'webp' else {})
+        np.testing.assert_array_equal(read_mask(path), mask > 0, err_msg=f'{image.mode} {ending}')
+    for value, expected in ((0, 0), (255, mask.size)): # all background, all object
+        save(own, 'even', np.full_like(mask, value))
+        assert read_mask(own/'masks'/'even.png').sum() == expected
 
 
 def test_the_commands_from_end_to_end(own, tmp_path):
