@@ -432,7 +432,7 @@ def petseg_predict(argv:list=None): # the command line's words; None takes them 
 
 # %% ../nbs/workshop/cli.ipynb #8fe49cde
 def _check_data(argv):
-    parser = argparse.ArgumentParser('petseg_check_data', description='Check the files of a dataset.')
+    parser = argparse.ArgumentParser('petseg_check_data', description='Check files of a dataset.')
     parser.add_argument('data_path', help='folder that holds images/ and annotations/, or the '
                         'folder around it; of pictures of your own, images/ and masks/')
     parser.add_argument('--mask_value', default='', help='the object in masks of your own')
