@@ -186,30 +186,34 @@ def _new_run(config):
     return run_dir
 
 # %% ../nbs/workshop/cli.ipynb #ceaad460
-def _draw_run(model, test, history, run_dir):
-    "Draw `curves.png`, and `predictions.png` of six test pictures"
+def _draw_run(model, pictures, history, run_dir):
+    "Draw `curves.png`, and `predictions.png` of six pictures"
     import matplotlib
     import torch
     from petseg_nb.training import plot_history, plot_predictions
     matplotlib.use('agg')
     plot_history(history).savefig(run_dir/'curves.png', dpi=120)
-    some = (test[i] for i in range(0, len(test), -(-len(test) // 6)))
+    some = (pictures[i] for i in range(0, len(pictures), -(-len(pictures) // 6)))
     images, masks = map(torch.stack, zip(*some))  # (6, 3, size, size), (6, 1, size, size)
     plot_predictions(model, images, masks).savefig(run_dir/'predictions.png', dpi=120)
 
+# %% ../nbs/workshop/cli.ipynb #f1a15e01
 def _finish(loaders, history, config, run_dir):
-    "Score the best model on the test pictures, and draw"
+    "Score the best model on the test pictures, if there are any, and draw"
     from petseg_nb.files import process
     from petseg_nb.losses import LOSSES
     from petseg_nb.runs import load_model
     from petseg_nb.training import validate
     model, _ = load_model(run_dir/'best.pt', config.device)
-    scores = validate(model, loaders['test'], LOSSES[config.loss])
+    test = loaders.get('test') # pictures of one's own may have none
+    scores = test and validate(model, test, LOSSES[config.loss])
     if process()[0]: return
-    _draw_run(model, test := loaders['test'].dataset, history, run_dir)
+    _draw_run(model, (test or loaders['valid']).dataset, history, run_dir)
     best = max(history, key=lambda row: row['valid_dice'])['epoch']
-    print(f'best epoch {best} of {len(history)}; {len(test)} test pictures, border counted as '
-          f'{config.border}; Dice is the mean over pictures\ntest dice {scores["dice"]:.4f}')
+    score = 'no test pictures, so nothing is scored' if not test else (
+        f'{len(test.dataset)} test pictures, border counted as {config.border}; Dice is the mean '
+        f'over pictures\ntest dice {scores["dice"]:.4f}')
+    print(f'best epoch {best} of {len(history)}; {score}')
 
 # %% ../nbs/workshop/cli.ipynb #c184f056
 def _keep_memory():
@@ -268,6 +272,7 @@ def _evaluation_flags(argv):
     def flag(name, note, **kwargs): parser.add_argument(name, help=note, **kwargs)
     flag('checkpoint', 'best.pt or last.pt of a run', type=Path)
     flag('--data_path', 'folder of the dataset (default: that of the training run)')
+    flag('--mask_value', 'as petseg_train takes it (default: that of the run, for its own data)')
     flag('--split', 'pictures to score; test is for the last look (default: valid)',
          default='valid', choices=['valid', 'test'])
     flag('--tta', 'average over mirrored and turned pictures (default: none)',
@@ -285,24 +290,17 @@ def _evaluation_flags(argv):
 
 # %% ../nbs/workshop/cli.ipynb #d8895b9c
 def _parts(args, config, border):
-    "The folder of the dataset, its validation pictures, and those of the split asked for"
-    from petseg_nb.data import PetDataset, course_split, scan_pets
+    "The folder of the dataset, those of its pictures that validate, and the split asked for"
+    from petseg_nb.data import PetDataset
+    from petseg_nb.own_data import split_records
     from petseg_nb.toy import make_toy_pets
     data_path = args.data_path or config.data_path or make_toy_pets(Path('data/toy_pets'))
-    records, parts = course_split(scan_pets(data_path)), dict.fromkeys(('valid', args.split))
-    for part in parts:
-        if not records[part]: raise ValueError(f'{data_path} has no {part} pictures')
-        parts[part] = PetDataset(records[part], config.size, border, cache_dir=cache_dir())
-    return data_path, parts
-
-def _evaluation_figures(predict, dataset, pictures, valid, threshold):
-    import matplotlib
-    from petseg_nb.scorecard import plot_calibration, plot_gallery, plot_threshold, ranking
-    matplotlib.use('agg')
-    order = ranking(pictures)
-    return dict(threshold=plot_threshold(valid), calibration=plot_calibration(pictures),
-                worst=plot_gallery(predict, dataset, order[:6], threshold),
-                best=plot_gallery(predict, dataset, order[:-7:-1], threshold))
+    mask_value = args.mask_value or ('' if args.data_path else config.mask_value)
+    records = split_records(data_path, mask_value)
+    if not records.get(args.split):
+        raise ValueError(f'{data_path} has no {args.split} pictures: give another --split')
+    return data_path, {part: PetDataset(records[part], config.size, border, cache_dir=cache_dir())
+                       for part in dict.fromkeys(('valid', args.split)) if records.get(part)}
 
 # %% ../nbs/workshop/cli.ipynb #19a3d033
 def _print_evaluation(summary, folder):
@@ -313,15 +311,17 @@ def _print_evaluation(summary, folder):
           f"threshold {s['threshold']}, tta {s['tta']}; in brackets 95 % intervals over pictures\n")
     print(report(summary, s['size']))
     print(f"\nbest threshold on {best['pictures']} validation pictures: {best['threshold']}, "
-          f"Dice {best['gain']:+.4f} there against 0.5; not applied")
+          f"Dice {best['gain']:+.4f} there against 0.5; not applied" if best else
+          '\nno validation pictures, so no threshold is chosen')
     if s['split'] == 'test': print('these are test pictures: choose nothing by their scores')
     print(f'files: {folder}')
 
 # %% ../nbs/workshop/cli.ipynb #4589016d
 def _evaluate(argv):
     args = _evaluation_flags(argv)
+    import matplotlib
     from petseg_nb.evaluation import choose_threshold, evaluate, summarize_groups
-    from petseg_nb.scorecard import calibration_error, write_evaluation
+    from petseg_nb.scorecard import calibration_error, evaluation_figures, write_evaluation
     from petseg_nb.inference import predict_probabilities
     from petseg_nb.runs import load_model
     model, config = load_model(args.checkpoint)
@@ -332,15 +332,17 @@ def _evaluate(argv):
     predict = partial(predict_probabilities, model, tta=args.tta, precision='fp32')
     scored = {part: evaluate(predict, dataset, args.threshold, config.batch_size)
               for part, dataset in parts.items()}
-    pictures = scored[args.split]
+    pictures, valid = scored[args.split], scored.get('valid')
     summary = dict(checkpoint=str(args.checkpoint), data_path=str(data_path), split=args.split,
                    border=border, threshold=args.threshold, tta=args.tta, size=config.size,
                    **summarize_groups(pictures), calibration_error=calibration_error(pictures),
-                   best_threshold_on_valid=choose_threshold(scored['valid']))
-    write_evaluation(folder, pictures, summary, _evaluation_figures(
-        predict, parts[args.split], pictures, scored['valid'], args.threshold))
+                   best_threshold_on_valid=valid and choose_threshold(valid))
+    matplotlib.use('agg')
+    write_evaluation(folder, pictures, summary, evaluation_figures(
+        predict, parts[args.split], pictures, valid, args.threshold))
     _print_evaluation(summary, folder)
 
+# %% ../nbs/workshop/cli.ipynb #f1a15e02
 def petseg_evaluate(argv:list=None): # the command line's words; None takes them from `sys.argv`
     "Score a checkpoint on validation or test pictures, and write tables and figures"
     _run(_evaluate, argv)
@@ -442,14 +444,13 @@ def petseg_predict(argv:list=None): # the command line's words; None takes them 
 
 # %% ../nbs/workshop/cli.ipynb #8fe49cde
 def _check_data(argv):
-    parser = argparse.ArgumentParser(
-        'petseg_check_data', description='Name every defect in the files of a dataset.')
+    parser = argparse.ArgumentParser('petseg_check_data', description='Check files of a dataset.')
     parser.add_argument('data_path', help='folder that holds images/ and annotations/, or the '
-                        'folder around it')
-    data_path = parser.parse_args(argv).data_path
-    from petseg_nb.data import scan_pets
-    from petseg_nb.files import check_pets, defect_table
-    print(defect_table(check_pets(scan_pets(data_path))))
+                        'folder around it; of pictures of your own, images/ and masks/')
+    parser.add_argument('--mask_value', default='', help='the object in masks of your own')
+    flags = vars(parser.parse_args(argv))
+    from petseg_nb.own_data import audit
+    print(audit(**flags))
 
 def petseg_check_data(argv:list=None): # the command line's words; None takes them from `sys.argv`
     "Print a table of the defects of a dataset"

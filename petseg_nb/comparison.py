@@ -28,6 +28,9 @@ def train_and_score(
     folder:Path, # receives the run; one that was killed goes on
 ) -> dict: # costs, `valid_dice` per epoch; of the best epoch's network: Dice per test picture, …
     "Train one network and score its best epoch on the test pictures"
+    if 'test' not in loaders:
+        raise ValueError(f'{config.data_path} has no test pictures, and a comparison scores them: '
+                         'name some in test.txt')
     folder.mkdir(parents=True, exist_ok=True)
     times = [time.perf_counter()]
     def note(model, history): times.append(time.perf_counter())
@@ -61,7 +64,8 @@ def _is_done(rows, key, config):
     "Whether `rows` has this run; `ValueError` if it has it with other settings"
     for row in rows:
         if {name: row[name] for name in key} != key: continue
-        differ = [k for k, v in asdict(config).items() if row['config'].get(k) != v]
+        theirs = asdict(TrainConfig()) | row['config'] # older results lack newer settings
+        differ = [k for k, v in asdict(config).items() if theirs[k] != v]
         if not differ: return True
         raise ValueError(f'{", ".join(map(str, key.values()))} was run with another '
                          f'{", ".join(differ)}: use another folder for other settings')
@@ -101,9 +105,10 @@ def comparison_table(
     for (recipe, model), runs in by_network(rows).items():
         dices = [fmean(run['dice']) for run in runs]
         spread = f'{stdev(dices):.4f}' if len(dices) > 1 else '–'
+        scatter = [stdev(run['dice']) for run in runs if len(run['dice']) > 1]
         seconds = [run['seconds_per_epoch'] for run in runs if run['seconds_per_epoch']]
         cells = (recipe, model, len(runs), f'{fmean(dices):.4f}', spread,
-                 f'{fmean(stdev(run["dice"]) for run in runs):.2f}',
+                 f'{fmean(scatter):.2f}' if scatter else '–',
                  *(f'{fmean(run[name] for run in runs):.3f}' for name in ('iou', 'boundary_f1')),
                  f'{runs[0]["parameters"] / 1e6:.1f}', f'{runs[0]["madds"] / 1e9:.1f}',
                  f'{fmean(seconds):.1f}' if seconds else '–')

@@ -42,6 +42,7 @@ def check_choice(
 class NetworkConfig:
     "The pictures of a run and the network that sees them: the first fields of `TrainConfig`"
     data_path:str='' # folder of the dataset; if empty, 240 toy pets are drawn into data/toy_pets
+    mask_value:str='' # the object in masks of your own: a value, R,G,B or label; empty: not black
     model:str='unet' # which network
     weights:str='' # checkpoint of another run, with whose weights this one begins
     encoder_weights:str='none' # of a ResNet-34; imagenet: from torchvision, downloaded once

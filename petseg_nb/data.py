@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 import numpy as np
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler
-from .files import decode_once, find_pets, process, read_list, read_pet
+from .files import decode_once, find_pets, open_picture, process, read_list, read_pet
 from .masks import OUTLINE_COLOUR, trimap_to_mask
 
 # %% ../nbs/course/02_data.ipynb #69f70735
@@ -30,6 +31,8 @@ class PetRecord:
 
     @property
     def breed(self) -> str: return self.name.rpartition('_')[0]
+    def open_image(self, use): return open_picture(self.image, use)
+    def open_trimap(self): return open_picture(self.trimap, Image.Image.copy)
 
 # %% ../nbs/course/02_data.ipynb #fc3a8a0c
 def scan_pets(
@@ -147,10 +150,11 @@ def pet_dataloaders(
     cache_dir=None, # folder for the decode-once cache; None decodes at each access
     workers:int=0, # worker processes per loader
     seed:int=0, # of the order and the transforms
+    parts:dict=None, # records of each part; None: the course's split of the dataset at `path`
 ) -> dict: # 'train', 'valid', 'test': loaders of uint8 `(B, 3, size, size)`, `(B, 1, size, size)`
-    "Loaders for the course's split of the dataset at `path`"
+    "Loaders for the parts of the dataset at `path`"
     loaders, gpu = {}, torch.cuda.is_available()
-    for part, records in course_split(scan_pets(path)).items():
+    for part, records in (parts or course_split(scan_pets(path))).items():
         if not records:
             raise ValueError(f'{path} has no pictures for {part}: at least 2 in trainval.txt '
                              'and 1 in test.txt are needed')

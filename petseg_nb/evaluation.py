@@ -13,7 +13,6 @@ from pathlib import Path
 from statistics import fmean
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
@@ -31,7 +30,7 @@ def at_original_size(
     border:str='pet', # what the trimap's border counts as: 'pet', 'background' or 'ignore' (255)
 ) -> tuple[Tensor, Tensor]: # probabilities `(1, 1, H, W)`, and mask `(1, 1, H, W)` uint8
     "The probabilities resized bilinearly to the picture's own size, and the true mask at that size"
-    trimap = np.array(Image.open(record.trimap))                         # (H, W)
+    trimap = np.array(record.open_trimap())                              # (H, W)
     mask = torch.from_numpy(trimap_to_mask(trimap, border))[None, None]  # (1, 1, H, W)
     return F.interpolate(probabilities, mask.shape[2:], mode='bilinear', antialias=True), mask
 
@@ -138,10 +137,10 @@ def summarize_pictures(
 def summarize_groups(
     pictures:list[PictureScore], # one or more
 ) -> dict: # 'all', and under 'species' and 'breed' a dict of group's name to scores
-    "The scores of all pictures, of each species and of each breed"
+    "The scores of all pictures, of each species and of each breed, where they have one"
     groups = dict(all=summarize_pictures(pictures), species={}, breed={})
     for key in ('species', 'breed'):
-        for name in sorted({getattr(p.record, key) for p in pictures}):
+        for name in sorted({getattr(p.record, key) for p in pictures} - {''}):
             mine = [p for p in pictures if getattr(p.record, key) == name]
             groups[key][name] = summarize_pictures(mine)
     return groups

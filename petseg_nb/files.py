@@ -29,7 +29,8 @@ def find_pets(
     for root in (path, *inner):
         if (root/'images').is_dir() and (root/'annotations').is_dir(): return root
     raise FileNotFoundError(f'{path} holds no pets: give the folder with images/ and annotations/ '
-                            'in it, or its parent')
+                            'in it, or its parent; of pictures of your own, the folder with images/ '
+                            'and masks/')
 
 # %% ../nbs/workshop/files.ipynb #5c6425c7
 def read_list(
@@ -114,13 +115,13 @@ def as_image(
 
 # %% ../nbs/workshop/files.ipynb #7b14f8a2
 def read_pet(
-    record, # a `PetRecord`, or anything with the paths `image` and `trimap`
+    record, # a `PetRecord`, or another that opens its image and its trimap
     size:int=256, # side of the result, in pixels; the aspect ratio is not kept
 ) -> np.ndarray: # `(size, size, 4)` uint8: red, green, blue, trimap
     "Picture and trimap of one record, resized; `ValueError` names a file that can't be used"
     square = (size, size)
-    full, image = open_picture(record.image, lambda i: (i.size, resize_rgb(i, square)))
-    trimap = open_picture(record.trimap, Image.Image.copy)
+    full, image = record.open_image(lambda i: (i.size, resize_rgb(i, square)))
+    trimap = record.open_trimap()
     if full != trimap.size:
         raise ValueError(f'{record.trimap} is {trimap.size} pixels, its picture {full}: '
                          'restore one of them')
@@ -167,7 +168,8 @@ def _picture_defects(path):
             image.load()
             kind, mode = image.format, image.mode
     except Exception as e: return [Defect('unreadable picture', path, _reason(e))]
-    defects = [Defect(f'{kind} named .jpg', path)] if kind != 'JPEG' else []
+    misnamed = kind != 'JPEG' and path.suffix == '.jpg'
+    defects = [Defect(f'{kind} named .jpg', path)] if misnamed else []
     if mode in _MODES: defects.append(Defect(f'{_MODES[mode]} picture', path, f'mode {mode}'))
     warning = _jpeg_warning(path) if kind == 'JPEG' else ''
     return defects + ([Defect('corrupt JPEG data', path, warning)] if warning else [])
@@ -277,6 +279,8 @@ def replacing(
 # %% ../nbs/workshop/files.ipynb #b2ee0dcf
 def _cache_name(records, size):
     identity = hashlib.sha256()
+    for r in records: # a mask of one's own depends on what its record takes for the object
+        if hasattr(r, 'mask_value'): identity.update(f'mask {r.mask_value}\n'.encode())
     for path in (f for r in records for f in (r.image, r.trimap)):
         try: stat = path.stat()
         except OSError as e:

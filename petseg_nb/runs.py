@@ -28,6 +28,7 @@ from .config import TrainConfig
 from .data import normalize_for, pet_dataloaders, set_epoch
 from .files import process, progress, replacing
 from .losses import LOSSES
+from .own_data import parts_to_train
 from .resnet34_unet import build_model, load_encoder
 from .threads import share_cores
 from .training import validate
@@ -47,14 +48,15 @@ def new_model(
 
 # %% ../nbs/workshop/runs.ipynb #b66160cf
 def new_loaders(
-    config:TrainConfig, # data_path, size, batch_size, border, augment, workers and seed
+    config:TrainConfig, # data_path, mask_value, size, batch_size, border, augment, workers, seed
     cache_dir=None, # folder for decoded pictures, see `PetDataset`
-) -> dict: # 'train', 'valid' and 'test', as `pet_dataloaders` makes them
+) -> dict: # 'train', 'valid' and, if there are such pictures, 'test': as of `pet_dataloaders`
     "The loaders of the pictures that `config` names"
     from petseg_nb.augment import Augment  # here: what only predicts needs no albumentations
     transform = Augment(config.augment, config.size)
+    parts = parts_to_train(config.data_path, config.mask_value)
     return pet_dataloaders(config.data_path, config.size, config.batch_size, config.border,
-                           transform, cache_dir, config.workers, config.seed)
+                           transform, cache_dir, config.workers, config.seed, parts)
 
 # %% ../nbs/workshop/runs.ipynb #9d551af6
 FORMAT = 1 # of checkpoints; a number above it comes from a later version

@@ -9,7 +9,7 @@ TASKS = {
     'masks': 'Turn trimaps into masks, and show them', 'data': 'Read the dataset', 'blocks': 'Build blocks, and measure them', 'unet': 'Build a U-Net',
     'losses': 'Compute a loss', 'metrics': 'Score predictions', 'training': 'Train, step by step', 'augment': 'Augment pictures with their masks',
     'resnet34_unet': 'Build a U-Net on ResNet-34', 'evaluation': 'Evaluate, and find what is hard', 'inference': 'Predict masks of any picture',
-    'drawing': 'Draw a pet', 'toy': 'Make a dataset of toy pets', 'files': 'Read, check and cache files', 'config': 'Configure a run', 'runs': 'Run a training that can be stopped and continued',
+    'drawing': 'Draw a pet', 'toy': 'Make a dataset of toy pets', 'files': 'Read, check and cache files', 'own_masks': 'Read masks of your own', 'own_data': 'Use pictures of your own', 'config': 'Configure a run', 'runs': 'Run a training that can be stopped and continued',
     'recipes': 'Use a whole recipe', 'comparison': 'Compare recipes', 'compare': 'Compare recipes from a terminal', 'additions': 'Add to the loop', 'threads': 'Leave others their cores', 'scorecard': 'Write down an evaluation',
     'trace': 'See shapes, operations and memory', 'pictures': 'Handle large, long and many pictures', 'explore': 'Explore with sliders',
     'look_inside': 'Look inside a network', 'check': 'Check code of your own', 'check.engine': 'Write a probe', 'check.tape': 'Record what a model runs',
