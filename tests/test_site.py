@@ -105,7 +105,8 @@ def entries(contents): return [e for item in contents for e in (entries(item['co
 
 
 def test_sidebar_has_each_page_once_in_order():
-    listed = [e['href'] for e in entries(SIDEBAR['contents'])]
+    demo, *listed = sorted((e['href'] for e in entries(SIDEBAR['contents'])), key=lambda h: h.endswith('.ipynb'))
+    assert demo == 'demo/index.html' and (NBS/demo).is_file()
     assert sorted(listed) == PAGES, f'not the same: {set(listed) ^ set(PAGES)}'
     course = [name for name in PAGES if name.startswith('course/')]
     assert [h for h in listed if h.startswith('course/')] == course
