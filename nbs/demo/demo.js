@@ -11,7 +11,8 @@ const PET = [0, 0x72, 0xB2], OPACITY = .55 // of masks.tint
 
 // Arithmetic
 
-// Pillow's bilinear filter: which inputs each output is made of, and their weights. Where it shrinks, all pixels below are averaged.
+// Pillow's bilinear filter: which inputs each output is made of, and their weights, in steps of 2 ** -22 as Pillow's. Where it shrinks,
+// all pixels below are averaged.
 function taps(from, to) {
   const scale = from / to, support = Math.max(scale, 1)
   return Array.from({length: to}, (_, i) => {
@@ -19,9 +20,12 @@ function taps(from, to) {
     const start = Math.max(0, Math.trunc(centre - support + .5)), end = Math.min(from, Math.trunc(centre + support + .5))
     const weights = Float64Array.from({length: end - start}, (_, k) => Math.max(0, 1 - Math.abs((start + k - centre + .5) / support)))
     const sum = weights.reduce((a, b) => a + b)
-    return {start, weights: weights.map(w => w / sum)}
+    return {start, weights: weights.map(w => Math.round(w / sum * 2 ** 22) / 2 ** 22)}
   })
 }
+
+// A half goes up; probabilities stay as they are
+const rounded = (sum, output) => output instanceof Uint8ClampedArray ? Math.floor(sum + .5) : sum
 
 // Rows resized: `rows` of `input`, each of `from` pixels with `stride` numbers, to `filter.length` pixels of `channels`
 function resizeRows(input, rows, from, stride, channels, filter, output, first = 0) {
@@ -30,7 +34,7 @@ function resizeRows(input, rows, from, stride, channels, filter, output, first =
       for (let c = 0; c < channels; c++, o++) {
         let sum = 0
         for (let k = 0, i = (y * from + start) * stride + c; k < weights.length; k++, i += stride) sum += weights[k] * input[i]
-        output[o] = sum // bytes are rounded by Uint8ClampedArray
+        output[o] = rounded(sum, output)
       }
   return output
 }
@@ -42,7 +46,7 @@ function resizeColumns(input, width, filter, output, top = 0, bottom = filter.le
     for (let x = 0; x < width; x++, o++) {
       let sum = 0
       for (let k = 0, i = start * width + x; k < weights.length; k++, i += width) sum += weights[k] * input[i]
-      output[o] = sum
+      output[o] = rounded(sum, output)
     }
   }
   return output
@@ -83,10 +87,25 @@ function inStrips(bitmap, use) {
   }
 }
 
+// Rows first, unless columns first is less work, as Pillow decides: in between, colours are rounded to bytes
 function resizePicture(bitmap, width, height) {
-  const across = taps(bitmap.width, width), narrow = new Uint8ClampedArray(bitmap.height * width * 3)
+  const across = taps(bitmap.width, width), down = taps(bitmap.height, height), small = new Uint8ClampedArray(width * height * 3)
+  if (bitmap.width * height < width * bitmap.height)
+    return resizeRows(shrinkColumns(bitmap, down), height, bitmap.width, 3, 3, across, small)
+  const narrow = new Uint8ClampedArray(bitmap.height * width * 3)
   inStrips(bitmap, ({data}, top, rows) => resizeRows(data, rows, bitmap.width, 4, 3, across, narrow, top))
-  return resizeColumns(narrow, width * 3, taps(bitmap.height, height), new Uint8ClampedArray(width * height * 3))
+  return resizeColumns(narrow, width * 3, down, small)
+}
+
+// What `resizeColumns` does, for a picture whose rows come in strips
+function shrinkColumns(bitmap, filter) {
+  const {width} = bitmap, total = new Float64Array(filter.length * width * 3)
+  inStrips(bitmap, ({data}, top, rows) => filter.forEach(({start, weights}, i) => {
+    for (let y = Math.max(start, top); y < Math.min(start + weights.length, top + rows); y++)
+      for (let x = 0, k = (y - top) * width * 4, o = i * width * 3; x < width; x++, k += 4)
+        for (let c = 0; c < 3; c++) total[o++] += weights[y - start] * data[k + c]
+  }))
+  return Uint8ClampedArray.from(total, sum => Math.floor(sum + .5))
 }
 
 // Probabilities resized to `width` x `height`: a function that gives some of the rows
