@@ -301,7 +301,7 @@ PyTorch on eight photographs; a file that differs is not kept."""
 
 def _export_flags(argv):
     parser = argparse.ArgumentParser('petseg_export', description=_ABOUT)
-    parser.add_argument('checkpoint', type=Path, help='best.pt or last.pt of a run')
+    parser.add_argument('checkpoint', type=Path, help='best.pt or last.pt of a run, or its folder')
     parser.add_argument('--format', choices=list(FORMATS), default='onnx',
                         help='onnx: for any program; torch_export: for PyTorch; safetensors: the '
                         'weights alone, in half precision (default: onnx)')
@@ -313,6 +313,7 @@ def _export_flags(argv):
     parser.add_argument('--out', type=Path, metavar='FILE',
                         help='where to (default: beside the checkpoint)')
     args = parser.parse_args(argv)
+    if args.checkpoint.is_dir(): args.checkpoint /= 'best.pt'
     ending = '-int8.onnx' * (args.quantize == 'int8') or FORMATS[args.format]
     args.out = args.out or args.checkpoint.with_name(args.checkpoint.stem + ending)
     return args

@@ -90,7 +90,8 @@ WITHOUT_PACKAGE = '''import sys
 sys.modules['petseg_nb'] = None # an import of it fails
 import numpy as np, torch
 run = torch.export.load(sys.argv[1]).module()
-for i in range(2): np.save(f'{sys.argv[2]}/out{i}.npy', run(torch.from_numpy(np.load(f'{sys.argv[2]}/in{i}.npy'))).numpy())'''
+with torch.inference_mode():
+    for i in range(2): np.save(f'{sys.argv[2]}/out{i}.npy', run(torch.from_numpy(np.load(f'{sys.argv[2]}/in{i}.npy'))).numpy())'''
 
 def test_torch_export_runs_without_the_package(small_checkpoint, tmp_path):
     export_checkpoint(small_checkpoint, tmp_path/'pet.pt2', 'torch_export')
@@ -146,10 +147,10 @@ def test_differences_by_hand():
 
 
 def test_the_command_writes_beside_the_checkpoint(small_checkpoint, tmp_path, capsys):
-    (tmp_path/'last.pt').write_bytes(small_checkpoint.read_bytes())
-    status, out, _ = said(capsys, tmp_path/'last.pt', '--format', 'safetensors')
+    (tmp_path/'best.pt').write_bytes(small_checkpoint.read_bytes())
+    status, out, _ = said(capsys, tmp_path, '--format', 'safetensors') # a run's folder stands for its best.pt
     assert status == 0 and 'against PyTorch, on eight photographs: largest difference' in out and out.rstrip().endswith(' MB')
-    assert sorted(p.name for p in tmp_path.iterdir()) == ['last.pt', 'last.safetensors']
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['best.pt', 'best.safetensors']
 
 
 @pytest.mark.parametrize('flags, words', [
