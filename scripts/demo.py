@@ -1,0 +1,31 @@
+"""Put beside nbs/demo/index.html what the repository does not hold: python scripts/demo.py [CHECKPOINT [FOLDER]]
+
+The network as ONNX (by default the package's own), ONNX Runtime for browsers from npm, and three photographs."""
+import json, re, shutil, subprocess, sys, tarfile
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from petseg_nb.deploy import export_checkpoint, read_exported
+from petseg_nb.masks import SAMPLES
+
+RUNTIME = 'onnxruntime-web@1.30.0'
+FILES = ('ort.wasm.min.mjs', 'ort-wasm-simd-threaded.mjs', 'ort-wasm-simd-threaded.wasm')
+
+
+def fetch_runtime(folder):
+    "The three files of the runtime that the page loads"
+    with TemporaryDirectory() as scratch:
+        pack = subprocess.run(['npm', 'pack', '--silent', RUNTIME], cwd=scratch, check=True, capture_output=True, text=True)
+        with tarfile.open(Path(scratch)/pack.stdout.strip()) as tar:
+            for name in FILES: (folder/name).write_bytes(tar.extractfile(f'package/dist/{name}').read())
+
+
+def main(checkpoint='pretrained', folder=Path(__file__).parent.parent/'nbs'/'demo'):
+    folder = Path(folder)
+    fetch_runtime(folder)
+    for name in re.findall(r'data-sample="(.+?)"', (folder/'index.html').read_text(encoding='utf-8')): shutil.copy(SAMPLES/'images'/name, folder/name)
+    export_checkpoint(Path(checkpoint), folder/'model.onnx')
+    size = read_exported(folder/'model.onnx')[1]['config']['size']
+    (folder/'model.json').write_text(json.dumps(dict(size=size)), encoding='utf-8')
+
+
+if __name__ == '__main__': main(*sys.argv[1:])

@@ -1,0 +1,196 @@
+"""The page that predicts in the browser, in real Chromium: its masks against Python's, its messages, its width, and whom it asks."""
+import io, re, shutil, subprocess, sys, threading, time
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+import numpy as np
+import pytest
+from PIL import ExifTags, Image
+from conftest import CHROMIUM, ROOT
+from petseg_nb.deploy import read_exported, segment
+from petseg_nb.masks import SAMPLES
+
+playwright = pytest.importorskip('playwright.sync_api', reason='needs playwright: pip install playwright')
+pytestmark = [pytest.mark.skipif(not CHROMIUM, reason='needs Chromium: apt-get install chromium'),
+              pytest.mark.skipif(not shutil.which('npm'), reason='needs npm, for the runtime')]
+PICTURES = sorted((SAMPLES/'images').iterdir())
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *args): pass
+
+
+@pytest.fixture(scope='session')
+def demo(small_checkpoint, tmp_path_factory):
+    "The page with a small network, and a server: its address, and the network as Python runs it"
+    site = tmp_path_factory.mktemp('site')
+    (site/'demo').mkdir()
+    for name in ('index.html', 'demo.css', 'demo.js'): shutil.copy(ROOT/'nbs'/'demo'/name, site/'demo'/name)
+    shutil.copytree(ROOT/'nbs'/'images', site/'images')
+    run = subprocess.run([sys.executable, ROOT/'scripts/demo.py', small_checkpoint, site/'demo'], capture_output=True, text=True)
+    if "'npm', 'pack'" in run.stderr: pytest.skip('npm has no onnxruntime-web: no network?')
+    assert run.returncode == 0, run.stderr
+    server = ThreadingHTTPServer(('127.0.0.1', 0), partial(Quiet, directory=site))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    net, about = read_exported(site/'demo'/'model.onnx')
+    yield f'http://127.0.0.1:{server.server_port}/demo/index.html', partial(segment, net, size=about['config']['size'])
+    server.shutdown()
+
+
+@pytest.fixture(scope='module')
+def browser():
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=['--no-sandbox', '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1'])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope='module')
+def page(demo, browser):
+    "The page, loaded, which notes requests and errors"
+    page = browser.new_page(viewport={'width': 1280, 'height': 900}, accept_downloads=True)
+    page.requests, page.errors = [], []
+    page.on('request', lambda request: page.requests.append((request.method, request.url)))
+    page.on('console', lambda message: page.errors.append(message.text) if message.type == 'error' else None)
+    page.on('pageerror', lambda error: page.errors.append(str(error)))
+    page.goto(demo[0])
+    wait(page, 'ready')
+    yield page
+    page.close()
+
+
+def wait(page, state): page.wait_for_function(f'() => document.body.dataset.state == "{state}"', timeout=120_000)
+def status(page): return page.get_by_role('status').inner_text()
+
+
+def choose(page, name, data, state='done'):
+    "Give the page a file, and wait until it has answered"
+    page.evaluate("document.body.dataset.state = ''")
+    page.set_input_files('#file', dict(name=name, mimeType='image/jpeg', buffer=data))
+    wait(page, state)
+
+
+def downloaded(page, kind):
+    with page.expect_download() as download: page.locator(f'[data-download={kind}]').click()
+    return download.value.suggested_filename, np.array(Image.open(download.value.path()))
+
+
+def encoded(image, **kwargs):
+    image.save(file := io.BytesIO(), **kwargs)
+    return file.getvalue()
+
+
+def same(page, predict, data, name='pet.jpg'):
+    "The share of pixels in which the page's mask is Python's"
+    choose(page, name, data)
+    mask = downloaded(page, 'mask')[1][..., 0] > 0
+    ours = predict(data)
+    assert mask.shape == ours.shape and ours.any() and not ours.all()
+    return (mask == ours).mean()
+
+
+@pytest.mark.parametrize('path', PICTURES, ids=lambda p: p.stem)
+def test_masks_are_those_of_python(demo, page, path):
+    start = time.perf_counter()
+    assert same(page, demo[1], path.read_bytes()) >= .995
+    print(f'{path.stem}: {status(page)} With the download {time.perf_counter() - start:.2f} s')
+
+
+def photo(width, height): return Image.open(PICTURES[0]).resize((width, height))
+
+@pytest.mark.parametrize('size', [(2000, 1500), (61, 40), (900, 200), (120, 800), (1, 1)], ids=str)
+def test_other_sizes(demo, page, size):
+    data = encoded(photo(*size), format='PNG')
+    if size == (1, 1): # all or nothing: only the shape can be wrong
+        choose(page, 'dot.png', data)
+        assert downloaded(page, 'mask')[1].shape[:2] == (1, 1)
+    else: assert same(page, demo[1], data) >= .995
+
+
+@pytest.mark.parametrize('orientation', [3, 6, 7])
+def test_a_photo_is_turned_upright(demo, page, orientation):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    assert same(page, demo[1], encoded(photo(300, 200), format='JPEG', quality=95, exif=exif)) >= .995
+
+
+def test_the_threshold_acts_at_once_and_the_cutout_has_the_mask(demo, page):
+    data = PICTURES[0].read_bytes()
+    choose(page, 'my.cat.jpg', data)
+    before, drawn = len(page.requests), page.locator('#picture').evaluate('canvas => canvas.toDataURL()')
+    page.locator('#threshold').fill('0.3')
+    assert page.locator('#picture').evaluate('canvas => canvas.toDataURL()') != drawn and page.locator('#value').inner_text() == '0.30'
+    name, cutout = downloaded(page, 'cutout')
+    assert name == 'my.cat_cutout.png' and cutout.shape[2] == 4
+    mask = demo[1](data, threshold=.3)
+    assert ((cutout[..., 3] > 0) == mask).mean() >= .995
+    pet = (cutout[..., 3] > 0) & mask
+    assert np.abs(cutout[pet][:, :3].astype(int) - np.array(Image.open(PICTURES[0]))[pet]).max() <= 8 # JPEG decoders differ
+    assert len(page.requests) - before <= 1 # the download itself
+    page.locator('#threshold').fill('0.5')
+
+
+def test_views_can_be_chosen_from_the_keyboard(page):
+    choose(page, 'cat.jpg', PICTURES[0].read_bytes())
+    page.get_by_role('radio', name='Overlay').focus()
+    seen = set()
+    for _ in range(3):
+        page.keyboard.press('ArrowRight')
+        seen.add(page.get_by_role('img', name='cat.jpg').get_attribute('aria-label').split(':')[0])
+    assert seen == {'cat.jpg, overlay', 'cat.jpg, cutout', 'cat.jpg, mask'}
+
+
+def test_a_sample_and_a_dropped_file(page):
+    page.get_by_role('button', name='A striped cat on a sofa').click()
+    page.wait_for_function("() => document.getElementById('status').textContent.startsWith('Bengal_43.jpg: the pet takes')", timeout=60_000)
+    page.evaluate("""async () => {
+        const file = new File([await (await fetch('Abyssinian_24.jpg')).blob()], 'dropped.jpg'), dataTransfer = new DataTransfer()
+        dataTransfer.items.add(file)
+        document.getElementById('drop').dispatchEvent(new DragEvent('drop', {dataTransfer, bubbles: true, cancelable: true}))
+    }""")
+    page.wait_for_function("() => document.getElementById('status').textContent.startsWith('dropped.jpg: ')", timeout=60_000)
+    wait(page, 'done')
+
+
+def test_what_cannot_be_read_is_named(page):
+    choose(page, 'notes.jpg', b'not a picture', 'error')
+    assert status(page).startswith("notes.jpg can't be read. Use a JPEG") and not page.locator('#result').is_visible()
+    choose(page, 'cat.jpg', PICTURES[0].read_bytes())
+    assert page.locator('#result').is_visible()
+
+
+@pytest.mark.parametrize('width, scheme', [(390, 'light'), (390, 'dark'), (1280, 'light'), (1280, 'dark')])
+def test_fits_and_can_be_read(page, width, scheme):
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({'width': width, 'height': 900})
+    choose(page, 'a cat with a long name that somebody gave to this file of theirs.jpg', encoded(photo(1500, 500), format='JPEG'))
+    assert page.evaluate('document.documentElement.scrollWidth') <= width
+    folder = ROOT/'test-artifacts'/'demo'
+    folder.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=folder/f'{width}-{scheme}.png', full_page=True)
+    colours = page.evaluate("""['#status', '#hint', 'h1', 'footer a', '.button', '.quiet'].map(name => {
+        const element = document.querySelector(name), own = getComputedStyle(element)
+        return [name, own.color, own.backgroundColor, getComputedStyle(document.body).backgroundColor]
+    })""")
+    for name, text, own, behind in colours:
+        assert contrast(text, behind if own == 'rgba(0, 0, 0, 0)' else own) >= 4.5, name
+
+
+def contrast(*colours):
+    "WCAG's ratio of two colours, as a browser names them"
+    light = lambda c: np.where((x := np.array([int(n) for n in re.findall(r'\d+', c)[:3]]) / 255) <= .04045, x / 12.92, ((x + .055) / 1.055)**2.4) @ (.2126, .7152, .0722)
+    low, high = sorted(map(light, colours))
+    return (high + .05) / (low + .05)
+
+
+def test_everything_has_a_name(page):
+    unnamed = page.evaluate("""[...document.querySelectorAll('button, input, a, canvas')].filter(e =>
+        !(e.textContent.trim() || e.getAttribute('aria-label') || e.labels?.length || e.querySelector('img[alt]:not([alt=""])'))).map(e => e.outerHTML)""")
+    assert unnamed == []
+
+
+def test_nothing_leaves_the_page(demo, page): # the last of this file: all requests of the tests before
+    origin = demo[0].removesuffix('demo/index.html')
+    assert page.requests and all(method == 'GET' and url.startswith((origin, f'blob:{origin}')) for method, url in page.requests), page.requests
+    assert [e for e in page.errors if 'notes.jpg' not in e] == []
+    refused = page.evaluate("fetch('https://elsewhere.example/').then(() => false, error => true)")
+    assert refused and 'Content Security Policy' in ' '.join(page.errors)
