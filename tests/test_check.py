@@ -8,7 +8,7 @@ import torch
 import my_petseg
 from conftest import ROOT
 from petseg_nb.check import CHECKERS
-from students import RIGHT, WRONG
+from students import NOTED, RIGHT, RawTrimap, WRONG
 
 EXERCISE = ROOT/'nbs'/'exercises'/'my_petseg.ipynb'
 
@@ -48,6 +48,16 @@ def named(checker, thing, *_): return f'{checker.__name__}({getattr(thing, "__na
 def test_right_code_passes(checker, thing, flags):
     report = checker(thing, **flags)
     assert report.passed, report
+
+
+@pytest.mark.parametrize('checker, thing, flags, words', [pytest.param(*case, id=named(*case)) for case in NOTED])
+def test_a_variant_passes_with_a_note(checker, thing, flags, words):
+    report = checker(thing, **flags)
+    assert report.passed and words in report.findings[0].note and f'note: {report.findings[0].note[:40]}' in str(report), report
+
+
+def test_a_raw_trimap_is_one_finding():
+    assert sum(f.ok is False for f in CHECKERS['dataset'](RawTrimap).findings) == 1
 
 
 @pytest.mark.parametrize('checker, thing, flags, words', [pytest.param(*case, id=named(*case)) for case in WRONG])
