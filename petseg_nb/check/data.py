@@ -144,6 +144,7 @@ def _mask_causes(values):
              values <= {1, 2, 3}),
             ('this is the trimap less 1', values <= {0, 1, 2}),
             ('255 is pet here: divide by 255, or compare with 0', values == {0, 255}),
+            ('the mask is normalised like a picture: it has to stay 0 and 1', min(values) < 0),
             ('ToTensor divided the mask by 255: convert it with torch.from_numpy',
              max(values) <= 3.1 / 255),
             ('the mask was resized bilinearly, which mixes its values: nearest only',
@@ -342,8 +343,8 @@ def _data_epochs(data):
     return f'{note}; say augmented=True or augmented=False to have that judged'
 
 def _fixed_cause(data):
-    causes = ['the augmentation is drawn once, when the dataset is made, or it is seeded in '
-              '__getitem__', 'the result of the augmentation is thrown away, or it is seeded in '
+    causes = ['the augmentation is drawn once, when the dataset is made, a cache keeps what was '
+              'augmented, or it is seeded in __getitem__', 'the result of the augmentation is thrown away, or it is seeded in '
               '__getitem__, or there is none']
     if not data.folder: return '; or '.join(causes)
     return causes[all(_upright(mask) for _, mask in data.items)]

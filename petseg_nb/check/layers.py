@@ -95,8 +95,16 @@ def _as_it_ran(x, calls):
     steps = [c for c in calls if STEP_NAMES.get(c.name, 'dropout') != 'dropout']
     if [kinds.get(STEP_NAMES[c.name]) for c in steps] != list('cnacna'): return None
     for c in steps:
+        if c.name == 'conv2d' and weights_of(c)[0].shape[1] != x.shape[1]: return None
         x = F.conv2d(x, *weights_of(c), padding=1) if c.name == 'conv2d' else c.again(x)
     return inside(x)
+
+def _other_layer(calls):
+    "The likely cause, if a layer is none of a DoubleConv"
+    if any('pool' in c.name for c in calls): return 'there is a pooling in it'
+    if any(c.name == 'conv2d' and weights_of(c)[0].shape[1] != c.maps[0].shape[1] for c in calls):
+        return 'a convolution has groups, so each output channel sees a part of the input channels'
+    return ''
 
 @torch.no_grad()
 def as_double_conv(
@@ -111,6 +119,7 @@ def as_double_conv(
     wrong = [(cause, _run_steps(x, steps, convs, norms)) for steps, cause in _DOUBLE_STEPS.items()]
     name, cause = closest(inside(y), right, wrong, 2e-3)
     if name is None:
+        cause = cause or _other_layer(calls)
         raise Wrong(f'what ran is {story_of(calls)}; with the same weights, a DoubleConv gives '
                     'another output', cause)
     return story_of(calls), unasked(calls, 'a DoubleConv')
@@ -132,7 +141,9 @@ def _res_layers(args, calls):
     if None in norms:
         parts = 'first convolution', 'second convolution', 'projection of the shortcut'
         raise Wrong(f'the {parts[norms.index(None)]} is not followed by BatchNorm: '
-                    f'{story_of(calls)}', 'BatchNorm is missing there, or comes after the ReLU')
+                    f'{story_of(calls)}', 'BatchNorm and ReLU come before the convolution: this is '
+                    'the pre-activation block of later ResNets' if story_of(calls)[0] == 'B' else
+                    'BatchNorm is missing there, or comes after the ReLU')
     return [weights_of(c) for c in convs], [n.again for n in norms]
 
 # %% ../../nbs/workshop/check_layers.ipynb #bcb21d99

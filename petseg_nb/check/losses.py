@@ -239,6 +239,10 @@ def _metric_miss(metric):
     m, (z, n) = draw_discs((3, 3, 3)), hard_cases()[0]
     value = metric((metric.takes(40 * m.roll(20, 3) - 20), m))
     evidence = f'two masks of {int(m[0].sum())} pixels without overlap score'
+    both = metric((metric.takes(40 * torch.cat([m[:1], m[1:2].roll(20, 3)]) - 20), m[:2]))
+    if both > .95: # a hit and a miss of the same size
+        raise Wrong(f'beside a hit, a miss is not felt: both together score {both:.3f}',
+                    'pictures that score 0 are left out of the mean')
     if value <= .05: return f'{evidence} {value:.4f}'
     case = 1. * (z > 0), n, torch.tensor(metric((metric.takes(z), n)))
     raise Wrong(f'{evidence} {value:.3f}',

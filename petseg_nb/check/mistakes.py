@@ -105,6 +105,8 @@ def _mistaken_dice(p, m, pooled):
         'only the first picture counts': 1 - soft_dice(p[:1], m[:1]),
         'only the last picture counts': 1 - soft_dice(p[-1:], m[-1:]),
         'it is half of 1 − Dice': (1 - d) / 2,
+        'Dice is divided by the number of pictures: it is a mean already': 1 - d / len(p),
+        'the loss is divided by the number of pictures: it is a mean already': (1 - d) / len(p),
         'the union stands in the denominator, where Dice has the sum of both': 1 - 2 * iou,
         'it is BCE + Dice: hand over the Dice part alone': 1 - d + F.binary_cross_entropy(p, m),
         'it is in percent': 100 * (1 - d)}.items()
@@ -117,6 +119,10 @@ def _other_losses(p, m, pooled):
     if pooled: each = 1 - soft_dice(p, m, True)
     for power in .5, .75, 2.: yield f'it is 1 − Dice to the power of {power:g}', (each ** power).mean()
     yield 'it is the log(cosh) of 1 − Dice', each.cosh().log().mean()
+    for fp, fn in (.3, .7), (.7, .3):
+        both = [(a * b).sum(dims) for a, b in ((p, m), (p, 1 - m), (1 - p, m))]
+        yield ('false alarms and misses are weighed differently, as in a Tversky loss',
+               1 - (both[0] / (both[0] + fp * both[1] + fn * both[2])).mean())
     yield 'it is 1 − recall', 1 - ((p * m).sum(dims) / m.sum(dims)).mean()
     yield 'it is the mean absolute error', (p - m).abs().mean()
     yield 'it is the mean squared error', (p - m).square().mean()
@@ -269,10 +275,13 @@ def metric_mistakes(
 # %% ../../nbs/workshop/check_mistakes.ipynb #82ef11d6
 def _mistaken_means(pred, m, score, pooled):
     d, background = counted(score, pred, m, pooled), counted(score, 1 - pred, 1 - m, pooled)
+    share = m.mean()
     return {'the factor 2 is missing': d / 2, 'it is rounded to one digit': d.round(decimals=1),
             'the mask is inverted': counted(score, pred, 1 - m, pooled),
             'it is the score of the background': background,
             'the score of the background is averaged in': (d + background) / 2,
+            'the score of the background is averaged in, weighed by how much of it there is':
+                share * d + (1 - share) * background,
             'the pictures are summed up; take their mean': len(m) * d,
             'it is 1 − the score': 1 - d,
             'it is divided by the number of pictures once too often': d / len(m),
@@ -328,6 +337,8 @@ def evaluation_mistakes(
         yield 'it is the Dice of the worst batch', means.min()
     yield ('it is the median of the pictures, not their mean', torch.stack(
         [counted('dice', a[None], b[None]) for a, b in zip(pred, m)]).median())
+    yield ('the sum over the pictures is divided by the number of batches',
+           counted('dice', pred, m) * len(z) / len(pairs))
     yield from _at_half_size(z, m)
     for s in (10., 100., 1e3, 1e4):
         yield (f'the epsilon is huge: as if {s:.0f} pixels of overlap were added',

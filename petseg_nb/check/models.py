@@ -246,6 +246,14 @@ def _net_place(net):
     raise Wrong(f'the picture was {places}', cause, _heat(change))
 
 # %% ../../nbs/workshop/check_models.ipynb #7793dea4
+@probe('the weights start apart', _UNET, _RESNET)
+def _net_start(net):
+    kernels = [p for p in net.build().parameters() if p.ndim == 4]
+    alike = sum(bool((p == p.flatten()[0]).all()) and p.numel() > 1 for p in kernels)
+    if alike < 2: return f'{len(kernels)} kernels' # one may be: a head that starts at 0
+    raise Wrong(f'in {alike} of {len(kernels)} kernels, all weights start at the same value',
+                'set to 0 or to a constant: then all channels of a layer learn the same thing')
+
 @probe('each layer is used once', _UNET, _RESNET)
 def _net_once(net): return used_once(net.calls)
 

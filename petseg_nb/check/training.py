@@ -134,6 +134,7 @@ def _same_pictures(x, images):
 def _step_once(step):
     model, moved, slope, frozen = _one_step(step, (9, 5, 7, 4))
     if evidence := along_gradient(moved, slope):
+        if 'step' not in model.log: raise Wrong(f'what ran: {", ".join(model.log)}', _NO_STEP)
         shortened = 'of its length' in evidence and not any('clip' in name for name in model.log)
         if shortened and _same_share(step, moved, slope):
             raise Wrong(f'{evidence}, and that of another batch is too', 'the loss is divided by a '
@@ -146,6 +147,8 @@ def _step_once(step):
                 f'(what ran: {", ".join(model.log)})', cause)
 
 # %% ../../nbs/workshop/check_training.ipynb #d756fd4a
+_NO_STEP = 'step() of the optimizer that it was given is never called'
+
 def _one_step(step, radii):
     "The model after a step, how it moved, the gradient, and that of evaluation mode"
     model, (images, masks) = SmallNet(), step.batch(radii)
@@ -172,7 +175,7 @@ def _step_cause(model, moved, slope, frozen, n):
     if along_gradient(moved, frozen): return 'the step ran in evaluation mode'
     if along_gradient(-moved, slope): return 'the weights move up the gradient'
     if 'backward' not in log: return 'backward() is never called'
-    if 'step' not in log: return 'step() of the optimizer that it was given is never called'
+    if 'step' not in log: return _NO_STEP
     backward, move = log.index('backward'), log.index('step')
     if move < backward: return 'optimizer.step() comes before backward()'
     if 'zero_grad' in log[backward:move]:
