@@ -710,6 +710,133 @@ VARIANTS = [ # checker, what is checked, flags, words of the note that says what
 ]
 
 
+# --- written when all of the above had been mended, and looked at once ---
+
+class SecondReluBeforeNorm(MyDoubleConv):
+    def forward(self, x):
+        x = F.relu(self.bn1(self.conv1(x)))
+        return self.bn2(F.relu(self.conv2(x)))
+class NormOfInput(nn.Module): # the norm is as wide as the input, and stands in front
+    def __init__(self, i, o):
+        super().__init__()
+        self.seq = nn.Sequential(nn.BatchNorm2d(i), nn.Conv2d(i, o, 3, padding=1), nn.ReLU(), nn.BatchNorm2d(o), nn.Conv2d(o, o, 3, padding=1), nn.ReLU())
+    def forward(self, x): return self.seq(x)
+class UpTwice(MyUpConv):
+    def forward(self, x, skip):
+        x = F.interpolate(F.interpolate(self.up(x), scale_factor=2), skip.shape[2:])
+        return self.conv(torch.cat([skip, skip], 1)) + 0 * x.mean()
+class ShortcutBeforeNorm(MyResBlock): # the addition stands before the second norm
+    def forward(self, x): return F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))) + self.shortcut(x)))
+class DropsTheTop(LevelUNet): # the largest skip is replaced by zeros
+    def order(self, skips): return [*skips[:0:-1], torch.zeros_like(skips[0])]
+class NormalisesInside(LevelUNet): # each picture by its own minimum and maximum, and then cut to bytes
+    def forward(self, x): return super().forward(((x - x.amin()) / (x.amax() - x.amin())))
+class ArgmaxHead(LevelUNet):
+    def forward(self, x): return (super().forward(x) > 0).float()
+def log_dice(logits, masks):
+    p = logits.sigmoid()
+    return -torch.log((2 * (p * masks).sum() + 1) / (p.sum() + masks.sum() + 1))
+def dice_of_both(logits, masks): # background and pet as two classes
+    p = torch.cat([1 - logits.sigmoid(), logits.sigmoid()], 1)
+    m = torch.cat([1 - masks, masks], 1)
+    return 1 - ((2 * (p * m).sum((0, 2, 3)) + 1) / (p.sum((0, 2, 3)) + m.sum((0, 2, 3)) + 1)).mean()
+def hausdorffish(pred, mask): return 1 - (pred - mask).abs().mean()
+def first_of_batch(pred, mask): return my_dice(pred[0:1], mask[0:1]).item()
+class MaskShrunk(TwoLists): # the mask is resized to another size than the picture, and padded
+    def change(self, image, mask): return image, F.pad(F.interpolate(mask[None], size=(48, 48))[0], (0, 16, 0, 16))
+class ChannelMean(TwoLists): # normalised with the statistics in the order of BGR, on grey pictures
+    def change(self, image, mask): return image.mean(0, keepdim=True).repeat(3, 1, 1), mask
+class HalfTheItems(TwoLists): # i // 2
+    def __getitem__(self, i): return super().__getitem__(i // 2)
+def zeroes_late(model, images, masks, loss_fn, optimizer): # zero_grad stands between two passes
+    model.train()
+    loss = loss_fn(model(images), masks)
+    loss.backward()
+    optimizer.zero_grad()
+    optimizer.step()
+    return loss.item()
+def trains_on_soft(model, images, masks, loss_fn, optimizer): # label smoothing that nobody asked for
+    model.train()
+    optimizer.zero_grad()
+    loss = loss_fn(model(images), masks * .8 + .1)
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+@torch.no_grad()
+def without_last(model, loader):
+    model.eval()
+    scores = [my_dice((model(x) > 0).float(), m).mean().item() for x, m in loader if len(x) == loader.batch_size]
+    return sum(scores) / len(scores)
+@torch.no_grad()
+def soft_score(model, loader):
+    model.eval()
+    return torch.cat([2 * (model(x).sigmoid() * m).sum((1, 2, 3)) / (model(x).sigmoid() + m).sum((1, 2, 3)) for x, m in loader]).mean().item()
+
+class Lambda(nn.Module):
+    def __init__(self, i, o):
+        super().__init__()
+        self.convs = nn.ModuleList([nn.Conv2d(i, o, 3, padding=1), nn.Conv2d(o, o, 3, padding=1)])
+        self.norms = nn.ModuleDict({'0': nn.BatchNorm2d(o), '1': nn.BatchNorm2d(o)})
+    def forward(self, x):
+        for k, conv in enumerate(self.convs): x = self.norms[str(k)](conv(x)).clamp(min=0)
+        return x
+def with_elu(i, o): return nn.Sequential(nn.Conv2d(i, o, 3, padding=1), nn.BatchNorm2d(o), nn.ELU(), nn.Conv2d(o, o, 3, padding=1), nn.BatchNorm2d(o), nn.ELU())
+class GroupNormUNet(LevelUNet):
+    def __init__(self):
+        super().__init__()
+        for block in [*self.down, *self.up]: block.bn1, block.bn2 = nn.GroupNorm(3, 12), nn.GroupNorm(3, 12)
+def squared(logits, masks):
+    p = torch.special.expit(logits)
+    return torch.stack([1 - (2 * a.mul(b).sum() + 1) / (a.square().sum() + b.square().sum() + 1) for a, b in zip(p, masks)]).mean()
+def steps_in_singles(model, images, masks, loss_fn, optimizer):
+    model.train()
+    optimizer.zero_grad()
+    total = 0.
+    for i in range(0, len(images), 2):
+        loss = loss_fn(model(images[i:i + 2]), masks[i:i + 2]) * 2 / len(images)
+        loss.backward()
+        total += loss.item()
+    optimizer.step()
+    return total
+def in_numpy(model, loader):
+    model.eval()
+    hit = np.zeros(3)
+    with torch.no_grad():
+        for x, m in loader:
+            p, t = (model(x).numpy() > 0), m.numpy().astype(bool)
+            hit += [(p & t).sum(), p.sum(), t.sum()]
+    return 2 * hit[0] / (hit[1] + hit[2])
+
+LAST_FAULTS = [
+    (check_double_conv, SecondReluBeforeNorm, {}, 'second BatchNorm comes after its ReLU'),
+    (check_double_conv, NormOfInput, {}, 'before the convolution'),
+    (check_up_conv, UpTwice, {}, 'not used|map is not|coarse map'),
+    (check_res_block, ShortcutBeforeNorm, {}, 'addition|added before'),
+    (check_unet, DropsTheTop, {}, 'skip connection is missing'),
+    (check_unet, NormalisesInside, {}, 'batch|statistics'),
+    (check_unet, ArgmaxHead, {}, 'threshold'),
+    (check_dice_loss, log_dice, {}, 'log'),
+    (check_dice_loss, dice_of_both, {}, 'background'),
+    (check_metric, hausdorffish, {}, 'accuracy'),
+    (check_metric, first_of_batch, {}, 'first picture'),
+    (check_dataset, MaskShrunk, {}, 'shifted|cropped|resized'),
+    (check_dataset, ChannelMean, {}, 'grey'),
+    (check_dataset, HalfTheItems, {}, 'index'),
+    (check_training_step, zeroes_late, {}, 'throws the gradient away'),
+    (check_training_step, trains_on_soft, {}, 'smooth|mask'),
+    (check_evaluate, without_last, {}, 'last, smaller batch|left out'),
+    (check_evaluate, soft_score, {}, 'soft Dice|thresholded|twice'),
+]
+LAST_VARIANTS = [
+    (check_double_conv, Lambda, {}, ''),
+    (check_double_conv, with_elu, {}, 'ELU'),
+    (check_unet, GroupNormUNet, {}, ''),
+    (check_dice_loss, squared, {}, ''),
+    (check_training_step, steps_in_singles, {}, 'parts'),
+    (check_evaluate, in_numpy, {}, ''),
+]
+
+
 def apart(cases, kept):
     "The cases that the probes were mended with, or every third, which was kept apart until the end"
     return [case for i, case in enumerate(cases) if (i % 3 == 2) == kept]
