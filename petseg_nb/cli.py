@@ -7,7 +7,7 @@ __all__ = ['cache_dir', 'read_config', 'add_config_flags', 'petseg_train', 'pets
            'petseg_check_data', 'petseg_check', 'petseg_lab']
 
 # %% ../nbs/workshop/cli.ipynb #78b17dfd
-import argparse, csv, ctypes, inspect, io, json, os, sys, time
+import argparse, csv, ctypes, io, json, os, sys, time
 from collections import Counter
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, fields, replace
@@ -16,7 +16,7 @@ from functools import partial
 from importlib.util import find_spec
 from multiprocessing import active_children
 from pathlib import Path
-from .config import CHOICES, TOYS, NetworkConfig, TrainConfig, check_choice
+from .config import CHOICES, TOYS, NetworkConfig, TrainConfig
 
 # %% ../nbs/workshop/cli.ipynb #9b35c051
 def _explain(error):
@@ -469,10 +469,11 @@ def _check_parser():
         description='Check something that you wrote: a block, a model, a loss, a dataset, a step.',
         epilog='Ends with status 0 if all probes passed, 1 if one found something, 2 if there is '
         'nothing to check.')
-    parser.add_argument('what', metavar='FILE:NAME', help='such as my_module:MyUNet, '
-                        'part1/my_module.py:MyUNet or my_petseg.ipynb:MyUNet')
+    parser.add_argument('what', metavar='FILE[:NAME]', help='such as my_module:MyUNet or '
+                        'my_petseg.ipynb:MyUNet; a file or folder alone: all that is found there')
     parser.add_argument('--as', dest='kind', choices=CHOICES['checker'],
                         help='which checker; if left out, the name decides')
+    parser.add_argument('--json', dest='as_json', action='store_true', help='print all as JSON')
     for flag, note in _CHECK_FLAGS.items():
         parser.add_argument(f'--{flag}', default=argparse.SUPPRESS, help=note)
     return parser
@@ -481,23 +482,11 @@ def _check_parser():
 def _check_code(argv):
     flags = vars(_check_parser().parse_args(argv))
     os.environ['CUDA_VISIBLE_DEVICES'] = '' # without a GPU, probes run in a process of their own
-    from petseg_nb.check import CHECKERS, checker_for
-    from petseg_nb.check.load import load_thing
-    what, kind = flags.pop('what'), flags.pop('kind')
-    kind = kind or checker_for(what.rpartition(':')[2])
-    for flag in flags:
-        if flag not in inspect.signature(CHECKERS[kind]).parameters:
-            raise ValueError(f'--{flag} is not for {kind}')
-    if 'seconds' in flags: flags['seconds'] = float(flags['seconds'])
-    if 'augmented' in flags:
-        check_choice('augmented', flags['augmented'], ('yes', 'no'))
-        flags['augmented'] = flags['augmented'] == 'yes'
-    report = CHECKERS[kind](load_thing(what, flags.get('seconds', 20)), **flags)
-    print(report)
-    sys.exit(not report.passed)
+    from petseg_nb.check.command import run_checks
+    sys.exit(run_checks(**flags))
 
 def petseg_check(argv:list=None): # the command line's words; None takes them from `sys.argv`
-    "Check something that a student wrote, and print the report"
+    "Check what a student wrote, and print a report, or a table of all that is found"
     _run(_check_code, argv)
 
 # %% ../nbs/workshop/cli.ipynb #9dbde547

@@ -15,7 +15,7 @@ TASKS = {
     'look_inside': 'Look inside a network', 'check': 'Check code of your own', 'check.engine': 'Write a probe', 'check.tape': 'Record what a model runs',
     'check.layers': 'Tell the order of layers', 'check.props': 'Stage data and networks for a probe', 'check.mistakes': 'Name the mistake behind a number',
     'check.blocks': 'Check a block', 'check.models': 'Check a model', 'check.losses': 'Check a loss or a metric', 'check.data': 'Check a dataset',
-    'check.training': 'Check a training step or an evaluation', 'check.load': 'Load code to check', 'cli': 'Use the commands',
+    'check.training': 'Check a training step or an evaluation', 'check.load': 'Load code to check', 'check.command': 'Check a whole file', 'cli': 'Use the commands',
     'lab': 'Open the chapters', 'pages': 'Write a chapter'}
 INTRO = ('Every public function and class, by what it is for. The link leads to the page that builds it: there you find why it is so, its '
          'tests and, on the site under *API*, its parameters. Import it from the module named in the heading.')

@@ -310,6 +310,61 @@ def evaluation(threshold=0., mode=False, grad=False, mean=lambda scores: torch.c
         with torch.set_grad_enabled(grad): return mean([my_dice((model(x) > threshold).float(), m) for x, m in loader])
     return evaluate
 def mean_of_means(scores): return (sum(s.mean() for s in scores) / len(scores)).item()
+def searched(model, loader): # the threshold is chosen on the pictures that are scored
+    model.eval()
+    with torch.no_grad(): p, m = (torch.cat(part) for part in zip(*((model(x).sigmoid(), m) for x, m in loader)))
+    return max(my_dice((p > t).float(), m).mean().item() for t in np.arange(.1, .95, .1))
+def freezes(model, loader):
+    for p in model.parameters(): p.requires_grad_(False)
+    return evaluation()(model, loader)
+class FifthRepeats(MyPets):
+    def __getitem__(self, i): return super().__getitem__(i - 1 if i % 5 == 4 else i)
+class RawTrimap(MyPets):
+    def __getitem__(self, i):
+        trimap = Image.open(self.folder/'annotations'/'trimaps'/f'{self.names[i]}.png').resize((64, 64), Image.NEAREST)
+        return super().__getitem__(i)[0], torch.from_numpy(np.array(trimap))[None].long()
+class ClampEnd(MilesialUNet):
+    def forward(self, x): return super().forward(x).clamp(0, 1)
+class ForgotShortcut(MyResBlock):
+    def forward(self, x): return self.bn2(self.conv2(self.bn1(self.conv1(x)).relu())).relu()
+def clamped_loss(z, m): return ratio(z.clamp(0, 1), m)
+def tanh_loss(z, m): return ratio(z.tanh(), m)
+
+def accumulates(model, x, m, loss_fn, opt): # gradients of two halves of the batch are added
+    model.train()
+    opt.zero_grad()
+    total = 0.
+    for a, b in zip(x.chunk(2), m.chunk(2)):
+        loss = loss_fn(model(a), b) / 2
+        loss.backward()
+        total += loss.item()
+    opt.step()
+    return total
+def block_of(norm, act):
+    return lambda i, o: nn.Sequential(nn.Conv2d(i, o, 3, padding=1), norm(o), act(), nn.Conv2d(o, o, 3, padding=1), norm(o), act())
+class GroupRes(MyResBlock):
+    def __init__(self, i, o, stride=1):
+        super().__init__(i, o, stride)
+        self.bn1, self.bn2 = nn.GroupNorm(4, o), nn.GroupNorm(4, o)
+        if not isinstance(self.shortcut, nn.Identity): self.shortcut[1] = nn.GroupNorm(4, o)
+class LeakyRes(MyResBlock):
+    def forward(self, x): return F.leaky_relu(self.bn2(self.conv2(F.leaky_relu(self.bn1(self.conv1(x)), .1))) + self.shortcut(x), .1)
+def skips_empty(model, loader):
+    return evaluation(mean=lambda scores: torch.cat(scores).mean().item())(model, [(x[keep], m[keep]) for x, m in loader if len(
+        keep := m.sum((1, 2, 3)).nonzero().flatten())])
+def empty_is_zero(p, m): return (2 * (p * m).sum((1, 2, 3)) / ((p + m).sum((1, 2, 3)) + 1e-7)).mean()
+def empty_is_skipped(p, m):
+    keep = m.sum((1, 2, 3)) > 0
+    return my_dice(p[keep], m[keep]).mean() if keep.any() else 1.
+
+NOTED = [ # right, but not as it was asked for: checker, what is checked, flags, words of the note
+    (check_double_conv, block_of(nn.BatchNorm2d, lambda: nn.LeakyReLU(.1)), {}, 'this is a DoubleConv with LeakyReLU'),
+    (check_double_conv, block_of(lambda o: nn.GroupNorm(4, o), nn.ReLU), {}, 'this is a DoubleConv with GroupNorm'),
+    (check_res_block, GroupRes, {}, 'this is a residual block with GroupNorm'), (check_res_block, LeakyRes, {}, 'with LeakyReLU'),
+    (check_training_step, accumulates, {}, 'in 2 parts, whose gradients are added'),
+    (check_metric, empty_is_zero, {}, 'two empty masks agree, and score 0 here'), (check_metric, empty_is_skipped, {}, 'is skipped'),
+    (check_evaluate, skips_empty, {}, 'is skipped'),
+]
 
 WRONG = [ # checker, what is checked, flags, words of the report
     (check_double_conv, MomentumOne, {}, 'those of the last batch alone'), (check_double_conv, OneSided, {}, 'not the same on all sides'),
@@ -358,5 +413,9 @@ WRONG = [ # checker, what is checked, flags, words of the report
     (check_evaluate, evaluation(mean=lambda scores: 100 * torch.cat(scores).mean()), {}, 'it is in percent'),
     (check_evaluate, evaluation(.5), {}, 'the threshold 0.5 is applied to logits'),
     (check_evaluate, evaluation(mean=mean_of_means), {}, 'the mean of the batch means'),
-    (check_evaluate, evaluation(mean=lambda scores: max(s.mean() for s in scores)), {}, 'Dice is'),
+    (check_evaluate, evaluation(mean=lambda scores: max(s.mean() for s in scores)), {}, 'Dice of the best batch'),
+    (check_evaluate, searched, {}, 'chosen on the pictures that are scored'), (check_evaluate, freezes, {}, 'they stay frozen'),
+    (check_dataset, FifthRepeats, {}, 'an index is changed before it is used'), (check_unet, ClampEnd, {}, 'clamped to 0 to 1'),
+    (check_dice_loss, clamped_loss, {}, 'clamped to 0 to 1'), (check_dice_loss, tanh_loss, {}, 'a tanh stands in the place'),
+    (check_res_block, ForgotShortcut, {}, 'forward does not add it'), (check_dataset, RawTrimap, {}, 'this is the trimap'),
 ]

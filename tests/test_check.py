@@ -8,7 +8,8 @@ import torch
 import my_petseg
 from conftest import ROOT
 from petseg_nb.check import CHECKERS
-from students import RIGHT, WRONG
+import strangers
+from students import NOTED, RIGHT, RawTrimap, WRONG
 
 EXERCISE = ROOT/'nbs'/'exercises'/'my_petseg.ipynb'
 
@@ -50,10 +51,34 @@ def test_right_code_passes(checker, thing, flags):
     assert report.passed, report
 
 
+@pytest.mark.parametrize('checker, thing, flags, words', [pytest.param(*case, id=named(*case)) for case in NOTED])
+def test_a_variant_passes_with_a_note(checker, thing, flags, words):
+    report = checker(thing, **flags)
+    assert report.passed and words in report.findings[0].note and f'note: {report.findings[0].note[:40]}' in str(report), report
+
+
+def test_a_raw_trimap_is_one_finding():
+    assert sum(f.ok is False for f in CHECKERS['dataset'](RawTrimap).findings) == 1
+
+
 @pytest.mark.parametrize('checker, thing, flags, words', [pytest.param(*case, id=named(*case)) for case in WRONG])
 def test_a_bug_is_named(checker, thing, flags, words):
     report = checker(thing, **flags)
     assert not report.passed and words in re.sub(r'\s+', ' ', str(report)), report
+
+
+def of_strangers(cases, unsolved):
+    "Test parameters; a case that is known to be unsolved must stay so, or be struck from its list"
+    return [pytest.param(*case, id=named(*case), marks=[pytest.mark.xfail(strict=True)] * (case[1] in unsolved)) for case in cases]
+
+@pytest.mark.parametrize('checker, thing, flags, words', of_strangers(strangers.FAULTS + strangers.LAST_FAULTS, strangers.UNNAMED))
+def test_a_stranger_s_bug_is_named(checker, thing, flags, words):
+    assert re.search(words, strangers.causes(checker(thing, **flags)))
+
+@pytest.mark.parametrize('checker, thing, flags, words', of_strangers(strangers.VARIANTS + strangers.LAST_VARIANTS, strangers.REFUSED))
+def test_a_stranger_s_right_code_passes(checker, thing, flags, words):
+    report = checker(thing, **flags)
+    assert report.passed and words in strangers.notes(report), report
 
 
 def loops(*_):
@@ -140,3 +165,34 @@ def test_the_command_on_a_notebook(solved, tmp_path):
         assert done.returncode == 0 and 'probes passed' in done.stdout, done.stdout + done.stderr
     done = petseg_check(f'{EXERCISE}:MyUNet', cwd=tmp_path)
     assert done.returncode == 1 and 'not written yet: MyUNet: make the levels' in done.stdout
+
+
+def test_the_command_on_a_folder(solved, tmp_path):
+    (tmp_path/'part1').mkdir()
+    (tmp_path/'part1'/'my_petseg.ipynb').write_text(json.dumps(solved))
+    (tmp_path/'part1'/'broken.py').write_text('def my_dice(:')
+    (tmp_path/'other.py').write_text('import nowhere\nclass MyUNet: pass\nclass MyPets: pass\ndef train(config): pass')
+    done = petseg_check('part1', '--json', cwd=tmp_path)
+    assert done.returncode == 1 and not done.stderr
+    broken, *records = json.loads(done.stdout)
+    assert not broken['passed'] and 'SyntaxError' in broken['summary']
+    assert all(r['passed'] and all(f['ok'] and f['evidence'] for f in r['findings']) for r in records), records
+    assert {r['checker'] for r in records} >= {'dataset', 'unet', 'resnet34_unet', 'dice_loss', 'metric', 'training_step', 'evaluate'}
+    done = petseg_check('other.py', cwd=tmp_path)
+    rows = done.stdout.splitlines()
+    assert done.returncode == 1 and [row[0] for row in rows] == ['✘', '✘', '–'] and rows[0].count("No module named 'nowhere'") == 1
+    (tmp_path/'other.py').write_text('def train(config): pass')
+    done = petseg_check('other.py', cwd=tmp_path)
+    assert done.returncode == 2 and 'nothing to check' in done.stderr and done.stderr.count('\n') == 1
+
+
+def test_three_lines_make_tests(tmp_path):
+    page = json.loads((ROOT/'nbs'/'workshop'/'check_command.ipynb').read_text(encoding='utf-8'))
+    text = next(''.join(c['source']) for c in page['cells'] if '## As tests' in ''.join(c['source']))
+    code = re.search(r'```python\n(.*?)```', text, re.S)[1].replace('my_petseg.ipynb', 'mine.py')
+    (tmp_path/'test_mine.py').write_text(code)
+    (tmp_path/'mine.py').write_text('def dice_loss(z, m): return (z > 0).float().mean()\n'
+                                    'def my_dice(p, m): return 2 * (p * m).sum() / (p + m).sum().clamp(min=1)')
+    done = subprocess.run([sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', 'test_mine.py'], cwd=tmp_path, capture_output=True, text=True,
+                          timeout=120, env=os.environ | {'PYTHONPATH': str(ROOT)})
+    assert '1 failed, 1 passed' in done.stdout and 'check_dice_loss(dice_loss)' in done.stdout, done.stdout

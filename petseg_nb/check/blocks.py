@@ -6,14 +6,15 @@
 __all__ = ['check_double_conv', 'check_up_conv', 'check_res_block']
 
 # %% ../../nbs/workshop/check_blocks.ipynb #73ebc77b
+from functools import cached_property
 import torch
 import torch.nn.functional as F
 from .engine import Checker, Report, Wrong, check, describe, name_of, probe
-from .layers import as_double_conv, as_res_block, run_block
+from .layers import activation_of, as_double_conv, as_res_block, run_block
 from .mistakes import closest
 from .tape import (
-    all_trainable, build_model, count_biases, count_parameters, norms_collect, output_of,
-    record_calls, shaken, steady_in_eval, story_of, used_once)
+    NORMS, STEP_NAMES, all_trainable, build_model, count_biases, count_parameters, norms_collect,
+    output_of, record_calls, shaken, steady_in_eval, story_of, used_once)
 
 # %% ../../nbs/workshop/check_blocks.ipynb #ea95295d
 _DOUBLE_CONV, _RES_BLOCK, _UP_CONV = (Checker('course/03_blocks') for _ in range(3))
@@ -23,6 +24,13 @@ class _Block:
     def __init__(self, make): self.make = make
     def build(self, channels=3): return build_model(self.make, channels, 8)
     def inputs(self, n=2, channels=3): return [torch.randn(n, channels, 16, 16)]
+
+    @cached_property
+    def other_norm(self) -> str: # such as 'GroupNorm'; empty if there is a BatchNorm, or no norm
+        with torch.no_grad(): calls = record_calls(self.build(8), *self.inputs(2, 8))[1]
+        norms = {STEP_NAMES.get(c.name) for c in calls} & NORMS
+        return '' if 'BatchNorm' in norms else ' and '.join(sorted(norms))
+
 
 class _Joining(_Block):
     "A block that joins a skip of 4 channels to a map of 8"
@@ -119,6 +127,7 @@ _FIELDS = {1: 'the kernels are 1×1',
 
 @probe('sees 5×5 pixels', _DOUBLE_CONV, _RES_BLOCK)
 def _block_field(block):
+    if block.other_norm: return f'not judged: {block.other_norm} looks at the whole map'
     model = shaken(build_model(block.make, 3, 3), torch.randn(4, 3, 33, 33))
     x = torch.randn(8, 3, 33, 33)
     y = x.clone()
@@ -130,7 +139,7 @@ def _block_field(block):
 # %% ../../nbs/workshop/check_blocks.ipynb #ac4de4d5
 def _judge_field(rows, columns):
     "Evidence that these rows and columns are the 5×5 pixels around row 16, column 16"
-    size = max(len(rows), len(columns))
+    size = max([0, *(int(at[-1] - at[0]) + 1 for at in (rows, columns) if len(at))])
     if size >= 33:
         raise Wrong('in evaluation mode, one input pixel changes the whole output',
                     'the norm takes its statistics from the map, or there is dropout: eval() does '
@@ -148,6 +157,7 @@ def _judge_field(rows, columns):
 # %% ../../nbs/workshop/check_blocks.ipynb #dd173374
 @probe('parameters', _DOUBLE_CONV)
 def _double_parameters(block):
+    if block.other_norm: return f'not judged with {block.other_norm}'
     model, convs, norms = block.build(), 9*3*8 + 9*8*8, 2*8 + 2*8
     n, extra = count_parameters(model), count_biases(model)
     if n == convs + norms + extra: return f'{n}, of which {extra} biases'
@@ -180,12 +190,13 @@ def _block_modes(block):
     model, inputs = block.build(), block.inputs(3)
     before = [b.clone() for b in model.buffers()]
     with torch.no_grad(): output_of(model, *(3 * x + 2 for x in inputs))
-    if all(torch.equal(a, b) for a, b in zip(before, model.buffers())):
+    still = all(torch.equal(a, b) for a, b in zip(before, model.buffers()))
+    if still and not block.other_norm:
         raise Wrong('in training mode, a forward pass moves no running statistics',
                     'BatchNorm is missing, is frozen in eval(), or keeps no statistics')
     contrasts = torch.tensor([1., 2., 4.]).view(3, 1, 1, 1)
     steady_in_eval(shaken(model, *inputs), *(x * contrasts for x in inputs))
-    return 'BatchNorm collects in training, and is steady in evaluation'
+    return f'{block.other_norm or "BatchNorm collects in training, and"} is steady in evaluation'
 
 # %% ../../nbs/workshop/check_blocks.ipynb #e777bfa4
 @probe('leaves its input as it was', _DOUBLE_CONV, _RES_BLOCK, _UP_CONV)
@@ -222,6 +233,9 @@ def _not_joined(calls, skip):
         return 'the skip is added; a U-Net joins the channels of both: torch.cat((x, skip), 1)'
     if any(_holds(c.maps[0], skip.relu()) for c in calls if c.name == 'conv2d'):
         return 'a ReLU works on the skip before it is joined'
+    if any(c.name in ('cat', 'concat', 'concatenate') and c.out.shape[2] < skip.shape[2]
+           for c in calls):
+        return 'the skip is made smaller, and the map doubled after the join: double it first'
     return ''
 
 # %% ../../nbs/workshop/check_blocks.ipynb #589da6a8
@@ -234,7 +248,8 @@ def _up_values(block):
     if start is None:
         raise Wrong('no convolution reads the channels of the skip next to those of the doubled '
                     f'map; what ran is {story_of(calls)}', _not_joined(calls, skip))
-    return 'joined, then ' + as_double_conv(calls[start].maps[0], y, calls[start:])
+    story, note = as_double_conv(calls[start].maps[0], y, calls[start:])
+    return f'joined, then {story}', note
 
 # %% ../../nbs/workshop/check_blocks.ipynb #906fb800
 @probe('map and skip reach the output', _UP_CONV)
@@ -289,10 +304,11 @@ def _res_identity(block):
     model, x = build_model(block.make, 8, 8, 1).eval(), torch.randn(2, 8, 16, 16)
     with torch.no_grad():
         for p in model.parameters(): p.zero_()
-        y = output_of(model, x)
+        y, calls = record_calls(model, x)
+        right = activation_of(calls)(x)
     wrong = [('the shortcut is missing, or has a layer of its own although the shapes agree', 0*x),
-             ('no ReLU follows the addition', x)]
-    name, cause = closest(y, {'': F.relu(x)}, wrong, 1e-4)
+             ('no ReLU follows the addition', x), ('the sum is divided by 2', F.relu(x) / 2)]
+    name, cause = closest(y, {'': right}, wrong, 1e-4)
     if name is None:
         raise Wrong('with all parameters at 0, the output should be ReLU(input): it is '
                     f'{"another" if y.any() else 0}', cause)
@@ -305,12 +321,13 @@ def _res_values(block):
         x = torch.randn(4, args[0], 32, 32)
         model = shaken(build_model(block.make, *args), x)
         with torch.no_grad(): y, calls = record_calls(model, x)
-        story = as_res_block(args, x, y, calls)
-    return story
+        story, note = as_res_block(args, x, y, calls)
+    return story, note
 
 # %% ../../nbs/workshop/check_blocks.ipynb #cf80d923
 @probe('parameters', _RES_BLOCK)
 def _res_parameters(block):
+    if block.other_norm: return f'not judged with {block.other_norm}'
     for args, convs in ((8, 8, 1), 18*8*8), ((8, 16, 2), 9*8*16 + 9*16*16 + 8*16):
         model, c = build_model(block.make, *args), args[1]
         n, extra = count_parameters(model), count_biases(model)

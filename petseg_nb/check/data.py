@@ -102,6 +102,10 @@ def _data_pixels(data):
     if not x.is_floating_point():
         raise Wrong(evidence, 'pixels are uint8 from 0 to 255, or floats')
     if not x.isfinite().all(): raise Wrong('some pixels are not finite')
+    flat = float((x == low).float().mean())
+    if data.folder and flat > .25: # the drawn pets have no flat parts
+        raise Wrong(f'{flat:.0%} of the values are exactly {low:.3g}, the smallest',
+                    'normalised pixels were clamped to 0 to 1: what is darker than the mean is lost')
     if high > 300:
         raise Wrong(evidence, 'pixels from 0 to 255 were normalised with the statistics of pixels '
                     'from 0 to 1: divide by 255 first')
@@ -117,10 +121,13 @@ def _data_pixels(data):
 # %% ../../nbs/workshop/check_data.ipynb #ec74a15f
 @probe('each item is another picture', _DATASET)
 def _data_items(data):
-    n, different = len(data.items), len({image.numpy().tobytes() for image, _ in data.items})
-    if different > n / 2: return f'{different} of {n} are different'
+    n = len(data.items)
+    def key(image): return min(x.numpy().tobytes() for x in (image, image.flip(2)))
+    different = len({key(image) for image, _ in data.items})
+    if n - different <= max(2, n // 20): return f'{different} of {n} are different'
     raise Wrong(f'{n} items hold only {different} different pictures',
-                '__getitem__ does not use its index')
+                '__getitem__ does not use its index' if different < n / 2 else
+                'an index is changed before it is used, or names are listed twice')
 
 # %% ../../nbs/workshop/check_data.ipynb #5dee5a7c
 @probe('mask of 0 and 1', _DATASET)
@@ -137,6 +144,7 @@ def _mask_causes(values):
              values <= {1, 2, 3}),
             ('this is the trimap less 1', values <= {0, 1, 2}),
             ('255 is pet here: divide by 255, or compare with 0', values == {0, 255}),
+            ('the mask is normalised like a picture: it has to stay 0 and 1', min(values) < 0),
             ('ToTensor divided the mask by 255: convert it with torch.from_numpy',
              max(values) <= 3.1 / 255),
             ('the mask was resized bilinearly, which mixes its values: nearest only',
@@ -275,6 +283,8 @@ def _small(mask):
 
 @probe('the mask lies on the pet', _DATASET)
 def _data_place(data):
+    if not {*torch.stack([mask for _, mask in data.items]).unique().tolist()} <= {0, 1, 255}:
+        return 'not judged: the mask is not of 0 and 1'
     seen = [_edges(image) for image, _ in data.items]
     masks = [_small(mask) for _, mask in data.items]
     if data.folder: # the next probe asks for holes
@@ -333,8 +343,8 @@ def _data_epochs(data):
     return f'{note}; say augmented=True or augmented=False to have that judged'
 
 def _fixed_cause(data):
-    causes = ['the augmentation is drawn once, when the dataset is made, or it is seeded in '
-              '__getitem__', 'the result of the augmentation is thrown away, or it is seeded in '
+    causes = ['the augmentation is drawn once, when the dataset is made, a cache keeps what was '
+              'augmented, or it is seeded in __getitem__', 'the result of the augmentation is thrown away, or it is seeded in '
               '__getitem__, or there is none']
     if not data.folder: return '; or '.join(causes)
     return causes[all(_upright(mask) for _, mask in data.items)]

@@ -37,6 +37,7 @@ class Finding:
     cause:str='' # the likely cause
     picture:np.ndarray=None # `(H, W, 3)` uint8
     last:bool=False # the probes after it can't be tried
+    note:str='' # what is right, but not as it was asked for
 
 # %% ../../nbs/workshop/check_engine.ipynb #101195f0
 _CHAPTERS = 'https://github.com/petseg/petseg_nb/blob/main/nbs/'
@@ -53,6 +54,7 @@ def _finding_html(f):
     mark, colour = _MARKS[f.ok]
     text = f'<b>{html.escape(f.probe)}</b>' + (f': {html.escape(f.evidence)}' if f.evidence else '')
     if f.cause: text += f'<br><i>Likely cause:</i> {html.escape(f.cause)}'
+    if f.note: text += f'<br><i>Note:</i> {html.escape(f.note)}'
     if f.picture is not None: text += _picture_html(f.picture)
     style = 'text-align:left;white-space:normal;overflow-wrap:anywhere'
     return (f'<tr><td style="color:{colour};vertical-align:top">{mark}</td>'
@@ -62,9 +64,8 @@ def _finding_html(f):
 def _finding_text(f):
     text = f'{_MARKS[f.ok][0]} {f.probe}' + (f': {f.evidence}' if f.evidence else '')
     lines = textwrap.wrap(text, 110, subsequent_indent='    ')
-    if not f.cause: return lines
-    return lines + textwrap.wrap(f'likely cause: {f.cause}', 110,
-                                 initial_indent='    → ', subsequent_indent='      ')
+    told = f'likely cause: {f.cause}' if f.cause else f'note: {f.note}' if f.note else ''
+    return lines + textwrap.wrap(told, 110, initial_indent='    → ', subsequent_indent='      ')
 
 # %% ../../nbs/workshop/check_engine.ipynb #24005119
 @dataclass(repr=False)
@@ -72,7 +73,7 @@ class Report:
     "What a checker found: print it, show it in Jupyter, or ask for `.passed`"
     title:str # what was checked
     chapter:str # the chapter that explains it, such as 'course/03_blocks'
-    findings:list # of `Finding`, those that failed first
+    findings:list # of `Finding`, those that failed first, then those with a note
 
     @property
     def passed(self) -> bool:
@@ -85,8 +86,9 @@ class Report:
         wrong, n = sum(f.ok is False for f in self.findings), len(self.findings)
         if self.findings[0].evidence.startswith('not written yet'):
             return f'{self.title}: not written yet'
-        return f'{self.title}: ' + (f'{wrong} of {n} probes found something' if wrong else
-                                    f'all {n} probes passed')
+        if wrong: return f'{self.title}: {wrong} of {n} probes found something'
+        noted = sum(bool(f.note) for f in self.findings)
+        return f'{self.title}: all {n} probes passed' + f', {noted} with a note' * bool(noted)
 
 # %% ../../nbs/workshop/check_engine.ipynb #2bacbffd
 def _repr(self:Report):
@@ -113,7 +115,7 @@ def probe(
     name:str, # what it makes sure of
     *checkers:Checker, # to which it belongs
 ):
-    "Decorator: add a function to `checkers`; it returns its evidence or raises `Wrong`"
+    "Decorator: add a function that raises `Wrong`, or returns its evidence, or that and a note"
     def add(f):
         for checker in checkers: checker.probes.append((name, f))
         return f
@@ -221,7 +223,9 @@ def _attempt(
 ) -> Finding: # of this probe
     "Try one probe"
     try:
-        with _undisturbed(), _alarm(seconds): return Finding(name, True, f(subject))
+        with _undisturbed(), _alarm(seconds): seen = f(subject)
+        evidence, note = seen if isinstance(seen, tuple) else (seen, '')
+        return Finding(name, True, evidence, note=note)
     except KeyboardInterrupt: raise
     except Wrong as w: return Finding(name, False, w.evidence, w.cause, w.picture)
     except _TimeUp as e:
@@ -315,13 +319,14 @@ def check(
     title:str, # of the report
     subject, # what the probes get
     seconds:float=20, # time limit of each probe
-) -> Report: # failed probes first
+) -> Report: # failed probes first, then those with a note
     "Try all probes of `checker` on `subject`"
     tries = _try_all_forked if _can_fork() else _try_all
     findings = list(tries(checker.probes, subject, seconds))
     untried = checker.probes[len(findings):]
     findings += [Finding(name, None, 'not tried') for name, _ in untried]
-    return Report(title, checker.chapter, sorted(findings, key=lambda f: f.ok is not False))
+    findings.sort(key=lambda f: (f.ok is not False, not f.note))
+    return Report(title, checker.chapter, findings)
 
 def name_of(
     thing, # what a student wrote

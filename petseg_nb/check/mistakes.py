@@ -75,8 +75,13 @@ def _mistaken_inputs(z, m, inputs):
     yield 'argmax over one channel is always 0', torch.zeros_like(p)
     yield ('the softmax runs over the pixels, but each pixel is a question of its own',
            given.flatten(1).softmax(1).view_as(p))
+    yield 'the softmax runs over the pictures of the batch', given.softmax(0)
     if inputs == 'logits':
         yield 'the sigmoid is applied twice', p.sigmoid()
+        yield 'the logits are clamped to 0 to 1, where a sigmoid is needed', z.clamp(0, 1)
+        yield 'a ReLU stands in the place of the sigmoid', z.relu()
+        yield 'a tanh stands in the place of the sigmoid', z.tanh()
+        yield 'a tanh, moved to 0 to 1, stands in the place of the sigmoid', (z.tanh() + 1) / 2
         yield "the sigmoid is missing (if it takes probabilities, say inputs='probabilities')", z
     else:
         yield ("a sigmoid is applied to probabilities (if it takes logits, say inputs='logits')",
@@ -100,6 +105,8 @@ def _mistaken_dice(p, m, pooled):
         'only the first picture counts': 1 - soft_dice(p[:1], m[:1]),
         'only the last picture counts': 1 - soft_dice(p[-1:], m[-1:]),
         'it is half of 1 − Dice': (1 - d) / 2,
+        'Dice is divided by the number of pictures: it is a mean already': 1 - d / len(p),
+        'the loss is divided by the number of pictures: it is a mean already': (1 - d) / len(p),
         'the union stands in the denominator, where Dice has the sum of both': 1 - 2 * iou,
         'it is BCE + Dice: hand over the Dice part alone': 1 - d + F.binary_cross_entropy(p, m),
         'it is in percent': 100 * (1 - d)}.items()
@@ -108,6 +115,14 @@ def _mistaken_dice(p, m, pooled):
 def _other_losses(p, m, pooled):
     "Pairs of a mistake and the loss that is something else than Dice"
     dims = (0, 1, 2, 3) if pooled else (1, 2, 3)
+    each = torch.stack([1 - soft_dice(a[None], b[None]) for a, b in zip(p, m)])
+    if pooled: each = 1 - soft_dice(p, m, True)
+    for power in .5, .75, 2.: yield f'it is 1 − Dice to the power of {power:g}', (each ** power).mean()
+    yield 'it is the log(cosh) of 1 − Dice', each.cosh().log().mean()
+    for fp, fn in (.3, .7), (.7, .3):
+        both = [(a * b).sum(dims) for a, b in ((p, m), (p, 1 - m), (1 - p, m))]
+        yield ('false alarms and misses are weighed differently, as in a Tversky loss',
+               1 - (both[0] / (both[0] + fp * both[1] + fn * both[2])).mean())
     yield 'it is 1 − recall', 1 - ((p * m).sum(dims) / m.sum(dims)).mean()
     yield 'it is the mean absolute error', (p - m).abs().mean()
     yield 'it is the mean squared error', (p - m).square().mean()
@@ -260,10 +275,13 @@ def metric_mistakes(
 # %% ../../nbs/workshop/check_mistakes.ipynb #82ef11d6
 def _mistaken_means(pred, m, score, pooled):
     d, background = counted(score, pred, m, pooled), counted(score, 1 - pred, 1 - m, pooled)
-    return {'the factor 2 is missing': d / 2,
+    share = m.mean()
+    return {'the factor 2 is missing': d / 2, 'it is rounded to one digit': d.round(decimals=1),
             'the mask is inverted': counted(score, pred, 1 - m, pooled),
             'it is the score of the background': background,
             'the score of the background is averaged in': (d + background) / 2,
+            'the score of the background is averaged in, weighed by how much of it there is':
+                share * d + (1 - share) * background,
             'the pictures are summed up; take their mean': len(m) * d,
             'it is 1 − the score': 1 - d,
             'it is divided by the number of pictures once too often': d / len(m),
@@ -289,6 +307,11 @@ def _of_batches(z, m, size):
                                   'pictures'), means.sum() / len(z)
 
 # %% ../../nbs/workshop/check_mistakes.ipynb #9ad96113
+def _at_half_size(z, m):
+    for half in F.avg_pool2d(z, 2), z[..., ::2, ::2]:
+        for mask in F.max_pool2d(m, 2), m[..., ::2, ::2], (F.avg_pool2d(m, 2) > .5).float():
+            yield 'it is measured at half the size', counted('dice', (half > 0).float(), mask)
+
 def evaluation_mistakes(
     z:Tensor, # logits, `(n, 1, H, W)`, of all pictures
     m:Tensor, # their masks
@@ -304,8 +327,19 @@ def evaluation_mistakes(
     yield 'it is in percent', 100 * counted('dice', pred, m)
     yield 'the pictures are summed up; take their mean', len(z) * counted('dice', pred, m)
     yield 'it is the loss, not Dice', F.binary_cross_entropy_with_logits(z, m)
-    pairs = zip(pred.split(size), m.split(size))
+    pairs = list(zip(pred.split(size), m.split(size)))
     yield BROADCAST, (2 * sum((a[:, 0] * b).sum() for a, b in pairs) / (pred.sum() + m.sum()))
+    yield ('each mask is compared with the predictions of its whole batch', torch.stack(
+        [2 * (a * mask).sum() / (a.sum() + mask.sum()) for a, b in pairs for mask in b]).mean())
+    for pooled in (False, True):
+        means = torch.stack([counted('dice', a, b, pooled) for a, b in pairs])
+        yield 'it is the Dice of the best batch', means.max()
+        yield 'it is the Dice of the worst batch', means.min()
+    yield ('it is the median of the pictures, not their mean', torch.stack(
+        [counted('dice', a[None], b[None]) for a, b in zip(pred, m)]).median())
+    yield ('the sum over the pictures is divided by the number of batches',
+           counted('dice', pred, m) * len(z) / len(pairs))
+    yield from _at_half_size(z, m)
     for s in (10., 100., 1e3, 1e4):
         yield (f'the epsilon is huge: as if {s:.0f} pixels of overlap were added',
                soft_dice(pred, m, smooth=s))

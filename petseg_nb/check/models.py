@@ -31,8 +31,10 @@ class _Net:
     ): self.make, self.size, self.halvings = make, size, halvings
 
     def build(self) -> nn.Module: # new, in training mode
-        try: first, *_ = inspect.signature(self.make).bind(3, 1).arguments # its name
+        try: first, second = list(inspect.signature(self.make).bind(3, 1).arguments)[:2] # names
         except (TypeError, ValueError): # it takes no channels, or raises an error of its own
+            return build_model(self.make)
+        if not re.search('in|ch|class|out|arg', first + second): # widths or the like, as defaults
             return build_model(self.make)
         return build_model(self.make, *((1, 3) if re.search('class|out', first) else (3, 1)))
 
@@ -79,7 +81,10 @@ def _last_conv(calls): return max(i for i, c in enumerate(calls) if c.name.start
 
 @probe('logits, not probabilities', _UNET, _RESNET)
 def _net_logits(net):
-    model, x = net.build(), net.pictures()
+    _linear_end(net.build().eval(), net.pictures(), 'in evaluation mode, ')
+    return _linear_end(net.build(), net.pictures())
+
+def _linear_end(model, x, when=''):
     with torch.no_grad():
         torch.manual_seed(1)
         y, calls = record_calls(model, x)
@@ -87,12 +92,13 @@ def _net_logits(net):
         for w in weights_of(calls[i]):
             if w is not None: w.mul_(-3)
         torch.manual_seed(1) # the same dropout
-        z = output_of(model, x)
-    cause = closest(y, {'': calls[i].out}, _wrong_ends(calls[i].out), 1e-5)[1]
+        z, again = record_calls(model, x)
+    ends = (y, calls[i].out), (z, again[i].out)
+    cause = next(filter(None, (closest(end, {'': h}, _wrong_ends(h), 1e-5)[1] for end, h in ends)), '')
     linear = (z + 3 * y).abs().max() <= 1e-2 * y.abs().max()
     if linear and not cause: return f'between {y.min():.3g} and {y.max():.3g}'
     tail = story_of(calls[i + 1:])
-    raise Wrong('the output is no linear function of the last convolution; it lies between '
+    raise Wrong(f'{when}the output is no linear function of the last convolution; it lies between '
                 f'{y.min():.3g} and {y.max():.3g}',
                 cause or (f'after the last convolution comes {tail}' if tail else ''))
 
@@ -100,6 +106,7 @@ def _net_logits(net):
 def _wrong_ends(h):
     return [('a sigmoid at the end: the losses of this course take logits', h.sigmoid()),
             ('a tanh at the end', h.tanh()),
+            ('the logits are clamped to 0 to 1, which is no sigmoid', h.clamp(0, 1)),
             ('a ReLU at the end makes each negative logit 0', h.relu()),
             ('a softmax over one channel is always 1', h.softmax(1)),
             ('a softmax over the pixels: each pixel is a question of its own',
@@ -239,6 +246,14 @@ def _net_place(net):
     raise Wrong(f'the picture was {places}', cause, _heat(change))
 
 # %% ../../nbs/workshop/check_models.ipynb #7793dea4
+@probe('the weights start apart', _UNET, _RESNET)
+def _net_start(net):
+    kernels = [p for p in net.build().parameters() if p.ndim == 4]
+    alike = sum(bool((p == p.flatten()[0]).all()) and p.numel() > 1 for p in kernels)
+    if alike < 2: return f'{len(kernels)} kernels' # one may be: a head that starts at 0
+    raise Wrong(f'in {alike} of {len(kernels)} kernels, all weights start at the same value',
+                'set to 0 or to a constant: then all channels of a layer learn the same thing')
+
 @probe('each layer is used once', _UNET, _RESNET)
 def _net_once(net): return used_once(net.calls)
 
@@ -251,7 +266,8 @@ def _net_collects(net): return norms_collect(net.build(), net.pictures())
 
 @probe('evaluation mode', _UNET, _RESNET)
 def _net_modes(net):
-    steady_in_eval(net.settled, net.pictures(3) * torch.tensor([1., 2., 4.]).view(3, 1, 1, 1))
+    x = net.pictures(3) * torch.tensor([1., 2., 4.]).view(3, 1, 1, 1)
+    steady_in_eval(shaken(net.build(), x), x)
     return 'the logits of a picture depend on no other picture, and are the same each time'
 
 @probe('leaves its input as it was', _UNET, _RESNET)
@@ -331,6 +347,9 @@ def _resnet_stages(net):
     if kernel != (64, 3, 7, 7):
         raise Wrong(f'the first kernel has shape {kernel}, not (64, 3, 7, 7)',
                     'the first convolution is 7×7 with stride 2')
+    if not any('pool' in c.name for c in net.calls[:turn_of(net.calls)]):
+        raise Wrong('nothing is pooled on the way down', 'after the stem comes a maximum pooling '
+                    'of 3×3 with stride 2; the first stage has no stride')
     if stages != (3, 4, 6, 3):
         raise Wrong('the stages at 1/4, 1/8, 1/16, 1/32 of the size have '
                     f'{", ".join(map(str, stages))} blocks, not 3, 4, 6, 3',

@@ -74,8 +74,11 @@ class SmallNet(nn.Module):
 # %% ../../nbs/workshop/check_props.ipynb #3c15e66f
 class Judge(SmallNet):
     "A network that finds the lighter parts of a picture, and answers otherwise in training mode"
-    def __init__(self):
+    def __init__(self,
+        shift:float=0., # added to each logit: below 0, a threshold below 0.5 would score better
+    ):
         super().__init__()
+        self.shift = shift
         self.conv, self.norm = nn.Conv2d(3, 1, 1, bias=False), nn.BatchNorm2d(1)
         self.head = nn.Identity()
         nn.init.constant_(self.conv.weight, 1 / 3)
@@ -86,7 +89,7 @@ class Judge(SmallNet):
         x = x.float()
         spread = x.std((1, 2, 3), keepdim=True).clamp_min(1e-6)
         z = (x - x.mean((1, 2, 3), keepdim=True)) / spread
-        return self.norm(self.conv(F.avg_pool2d(z, 5, 1, 2)))
+        return self.norm(self.conv(F.avg_pool2d(z, 5, 1, 2))) + self.shift
 
 def noisy_pictures(
     masks:Tensor, # `(B, 1, H, W)` of 0. and 1.
@@ -132,10 +135,12 @@ def gradient_at(
     x:Tensor, # its input
     masks:Tensor, # `(B, 1, H, W)`
     training:bool=True, # mode of BatchNorm
+    sizes:list=None, # pictures of each part that goes through the model alone; None for one part
 ) -> tuple: # gradient of all parameters as one vector, loss
     "What a right step computes"
-    twin = copy.deepcopy(model).train(training)
-    loss = F.binary_cross_entropy_with_logits(twin(x), masks)
+    twin, sizes = copy.deepcopy(model).train(training), sizes or [len(x)]
+    loss = sum(len(part) / len(x) * F.binary_cross_entropy_with_logits(twin(part), mask)
+               for part, mask in zip(x.split(sizes), masks.split(sizes)))
     slopes = torch.autograd.grad(loss, list(twin.parameters()))
     return torch.cat([g.flatten() for g in slopes]), loss.item()
 

@@ -6,16 +6,16 @@
 __all__ = ['check_training_step', 'check_evaluate']
 
 # %% ../../nbs/workshop/check_training.ipynb #1a66f5c6
-import copy
+import copy, random
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 from .engine import Checker, Report, Wrong, check, name_of, probe
-from .losses import score_number
+from .losses import SKIPPED, score_number, zero_note
 from .mistakes import (
-    closest, columns_of, draw_discs, evaluation_mistakes, right_scores)
+    closest, columns_of, counted, draw_discs, evaluation_mistakes, right_scores)
 from .props import (
     CallLog, Judge, SmallNet, along_gradient, flat_weights, gradient_at, noisy_pictures)
 from .tape import shape_of
@@ -59,10 +59,20 @@ def _step_runs(step):
     if not number or isinstance(loss, Tensor) and loss.numel() != 1:
         raise Wrong(f'it returns {type(loss).__name__}, not one number')
     if (n := len(model.seen)) == 0: raise Wrong('the model was never called')
-    if n > 1:
+    if sum(len(x) for x, *_ in model.seen) != 4:
         raise Wrong(f'the model was called {n} times for one batch',
                     'each call takes its time, and moves the statistics of BatchNorm')
-    return f'{float(loss):.4f}'
+    return f'{float(loss):.4f}', _PARTS.format(n) if n > 1 else ''
+
+_PARTS = ('the batch goes through in {} parts, whose gradients are added: right, but BatchNorm sees '
+          'a part at a time')
+
+def _joined(
+    seen:list, # what a `SmallNet` noted of one batch
+) -> tuple: # its inputs and its answers as one batch each, and the sizes of the parts
+    "What went through a network, in one part or several"
+    inputs, answers = (torch.cat(part) for part in zip(*((x, y) for x, y, *_ in seen)))
+    return inputs, answers, [len(x) for x, *_ in seen]
 
 @probe('the loss it returns holds no graph', _TRAINING)
 def _step_graph(step):
@@ -76,12 +86,18 @@ def _step_graph(step):
 # %% ../../nbs/workshop/check_training.ipynb #ac4d49e0
 @probe('the loss gets logits and the mask', _TRAINING)
 def _step_inputs(step):
+    for seed in range(6): evidence = _inputs_seen(step, seed) # a step that draws lots shows it
+    return evidence
+
+def _inputs_seen(step, seed):
     model, (images, masks) = SmallNet(), step.batch()
+    for set_seed in (torch.manual_seed, np.random.seed, random.seed): set_seed(seed)
     step.run(model, [(images, masks)])
-    x, y, *_ = model.seen[0]
+    x, y, _ = _joined(model.seen)
     _same_pictures(x, images)
     if not model.losses: raise Wrong('the loss function was never called')
-    (prediction, target), y, m = map(torch.flatten, model.losses[0]), y.flatten(), masks.flatten()
+    prediction, target = (torch.cat([*map(torch.flatten, t)]) for t in zip(*model.losses))
+    y, m = y.flatten(), masks.flatten()
     if len(prediction) < len(y):
         raise Wrong(f'the loss function got {len(prediction)} of the {len(y)} logits',
                     'only a part of the batch gets into the loss')
@@ -116,31 +132,57 @@ def _same_pictures(x, images):
 # %% ../../nbs/workshop/check_training.ipynb #e6e61965
 @probe('one step goes down the gradient', _TRAINING)
 def _step_once(step):
-    model, (images, masks) = SmallNet(), step.batch()
-    start = copy.deepcopy(model)
-    step.run(model, [(images, masks)])
-    x, moved = model.seen[0][0], (flat_weights(start) - flat_weights(model)) / .5
-    slope = gradient_at(start, x, masks)[0]
-    if evidence := along_gradient(moved, slope): return evidence
+    model, moved, slope, frozen = _one_step(step, (9, 5, 7, 4))
+    if evidence := along_gradient(moved, slope):
+        if 'step' not in model.log: raise Wrong(f'what ran: {", ".join(model.log)}', _NO_STEP)
+        shortened = 'of its length' in evidence and not any('clip' in name for name in model.log)
+        if shortened and _same_share(step, moved, slope):
+            raise Wrong(f'{evidence}, and that of another batch is too', 'the loss is divided by a '
+                        'constant, such as the number of pictures: it is a mean already')
+        return evidence
     times = f'they moved by {moved.norm() / slope.norm():.2f} times its length'
-    cause = _step_cause(model.log, moved, slope,
-                        gradient_at(start, x, masks, training=False)[0], len(masks))
+    cause = _step_cause(model, moved, slope, frozen, 4)
     raise Wrong('the weights should move by the learning rate times the gradient; '
                 f'{times if moved.any() else "they did not move"} '
                 f'(what ran: {", ".join(model.log)})', cause)
 
 # %% ../../nbs/workshop/check_training.ipynb #d756fd4a
-def _step_cause(log, moved, slope, frozen, n):
+_NO_STEP = 'step() of the optimizer that it was given is never called'
+
+def _one_step(step, radii):
+    "The model after a step, how it moved, the gradient, and that of evaluation mode"
+    model, (images, masks) = SmallNet(), step.batch(radii)
+    start = copy.deepcopy(model)
+    step.run(model, [(images, masks)])
+    x, _, sizes = _joined(model.seen)
+    moved = (flat_weights(start) - flat_weights(model)) / .5
+    return (model, moved, gradient_at(start, x, masks, sizes=sizes)[0],
+            gradient_at(start, x, masks, training=False)[0])
+
+def _same_share(step, moved, slope):
+    "Whether another batch moves the weights by the same share of its gradient, as clipping does not"
+    _, other, its_slope, _ = _one_step(step, (3, 12, 2, 10))
+    return abs(other.norm() / its_slope.norm() / (moved.norm() / slope.norm()) - 1) < .01
+
+def _left(model):
+    "The gradients that a step leaves behind, as one vector"
+    return torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten()
+                      for p in model.parameters()])
+
+def _step_cause(model, moved, slope, frozen, n):
     "The likely cause, by the log, the gradient, the one of evaluation mode, and the batch size"
+    log = model.log
     if along_gradient(moved, frozen): return 'the step ran in evaluation mode'
     if along_gradient(-moved, slope): return 'the weights move up the gradient'
     if 'backward' not in log: return 'backward() is never called'
-    if 'step' not in log: return 'step() of the optimizer that it was given is never called'
+    if 'step' not in log: return _NO_STEP
     backward, move = log.index('backward'), log.index('step')
     if move < backward: return 'optimizer.step() comes before backward()'
     if 'zero_grad' in log[backward:move]:
         return 'zero_grad() stands between backward() and step(): it throws the gradient away'
     if log.count('step') > 1: return 'optimizer.step() is called more than once'
+    if along_gradient(_left(model), slope):
+        return 'something else than optimizer.step() changes the weights: clamp_, or a line by hand'
     ratio = (moved.norm() / slope.norm()).item()
     if not ratio:
         return 'no gradient comes to the weights: detach(), .data or no_grad between model and loss'
@@ -157,11 +199,11 @@ def _step_twice(step):
     model, batches = SmallNet(), [step.batch(), step.batch((3, 12, 2, 10))]
     step.run(model, batches[:1])
     middle = copy.deepcopy(model)
-    left = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten()
-                      for p in model.parameters()])
+    left, first = _left(model), len(model.seen)
     step.run(model, batches[1:])
+    x, _, sizes = _joined(model.seen[first:])
     moved = (flat_weights(middle) - flat_weights(model)) / .5
-    slope = gradient_at(middle, model.seen[-1][0], batches[1][1])[0]
+    slope = gradient_at(middle, x, batches[1][1], sizes=sizes)[0]
     if evidence := along_gradient(moved, slope): return f'second batch: {evidence}'
     added = along_gradient(moved, slope + left)
     raise Wrong('in the second step, the weights do not move along the gradient of the second '
@@ -174,8 +216,9 @@ def _step_loss(step):
     model, (images, masks) = SmallNet(), step.batch()
     start, n = copy.deepcopy(model), len(masks)
     loss = torch.tensor(float(step.run(model, [(images, masks)])[0]))
-    def loss_of(net, **mode):
-        return torch.tensor(gradient_at(net, model.seen[0][0], masks, **mode)[1])
+    x, _, sizes = _joined(model.seen)
+    def loss_of(net, training=True):
+        return torch.tensor(gradient_at(net, x, masks, training, sizes)[1])
     right = loss_of(start)
     wrong = [('it is multiplied by the number of pictures', right * n),
              ('it is divided by the number of pictures', right / n),
@@ -253,30 +296,60 @@ class _Evaluation:
         batch_size:int=4,
         empty:bool=False, # one picture is black, and has no pet
         turn:int=0, # orders the pictures
+        shift:float=0., # of the judge
     ) -> tuple: # a `Judge` that was evaluated, and its score
-        model, masks = Judge(), self.masks.roll(turn, 0)
+        model, masks = Judge(shift), self.masks.roll(turn, 0)
         images = noisy_pictures(masks, self.images)
         if empty: images[3], masks[3] = 0, 0 # the judge finds nothing in a black picture
         loader = DataLoader(TensorDataset(images, masks), batch_size)
         return model, score_number(self.evaluate(model, loader), 'dice')
+
+# %% ../../nbs/workshop/check_training.ipynb #ab16eca2
+_AUGMENTED = ('test-time augmentation: {} views of each picture are averaged; say so beside the '
+              'score')
+_MIRRORS = [3], [2], [2, 3]
+
+def _views(
+    seen:list, # what a `Judge` noted
+) -> list: # of batches: the answers to its views, each mirrored back
+    "Which calls were mirrored views of one batch"
+    batches = []
+    for x, y, *_ in seen:
+        first = batches[-1][0] if batches else x[:0]
+        mirror = next((dims for dims in _MIRRORS if x.shape == first.shape
+                       and torch.allclose(x.flip(dims), first)), None)
+        if mirror: batches[-1][1].append(y.flip(mirror))
+        else: batches.append((x, [y]))
+    return [answers for _, answers in batches]
+
+def _answers(
+    seen:list, # what a `Judge` noted
+) -> list: # of logits `(n, 1, H, W)`: one, or for several views their mean taken in two ways
+    "What a model answered to all pictures"
+    views = [torch.stack(answers) for answers in _views(seen)]
+    ways = [[v.mean(0) for v in views]]
+    if len(views[0]) > 1: ways.append([v.sigmoid().mean(0).logit() for v in views])
+    return [torch.cat(way) for way in ways]
 
 # %% ../../nbs/workshop/check_training.ipynb #c06304ed
 @probe('runs, and gives a score', _EVALUATE)
 def _evaluate_runs(evaluation):
     model, score = evaluation.run()
     if not model.seen: raise Wrong('the model was never called')
-    if (seen := sum(len(x) for x, *_ in model.seen)) != 9:
+    views = _views(model.seen)
+    if (pictures := sum(len(answers[0]) for answers in views)) != 9:
         causes = {8: 'the last, smaller batch is dropped',
                   4: 'return stands inside the loop over batches'}
-        raise Wrong(f'the model saw {seen} pictures; the loader has 9, in batches of 4, 4 and 1',
-                    causes.get(seen, ''))
+        raise Wrong(f'the model saw {pictures} pictures; the loader has 9, in batches of 4, 4 and 1',
+                    causes.get(pictures, ''))
     if max(x.abs().max() for x, *_ in model.seen) > 20:
         raise Wrong('the model got pixels from 0 to 255',
                     'the pictures are not normalised as in training')
     if min(x.float().std() for x, *_ in model.seen) < .1:
         raise Wrong('the model got pictures of hardly any contrast',
                     'they are normalised, or divided by 255, twice')
-    return f'{score:.4f} for 9 pictures in batches of 4, 4 and 1'
+    evidence, n = f'{score:.4f} for 9 pictures in batches of 4, 4 and 1', len(views[0])
+    return evidence, _AUGMENTED.format(n) if n > 1 else ''
 
 # %% ../../nbs/workshop/check_training.ipynb #949b0b71
 @probe('in evaluation mode', _EVALUATE)
@@ -314,9 +387,11 @@ def _evaluate_score(evaluation):
     for turn in 0, 2, 5:
         model, score = evaluation.run(turn=turn)
         scores.append(score)
-        cases.append((torch.cat([y for _, y, *_ in model.seen]), evaluation.masks.roll(turn, 0)))
-    right = dict(columns_of(right_scores('dice', z, m).items() for z, m in cases))
-    wrong = columns_of(evaluation_mistakes(z, m, 4) for z, m in cases)
+        cases.append((_answers(model.seen), evaluation.masks.roll(turn, 0)))
+    right = dict(columns_of(right_scores('dice', ways[-1], m).items() for ways, m in cases))
+    for name, value in columns_of(right_scores('dice', ways[0], m).items() for ways, m in cases):
+        if len(cases[0][0]) > 1: right[f'{name}, of averaged logits'] = value
+    wrong = columns_of(evaluation_mistakes(ways[-1], m, 4) for ways, m in cases)
     name, cause = closest(torch.tensor(scores), right, wrong, 2e-3)
     if name is not None: return f'{scores[0]:.4f}: {name}'
     raise Wrong(f'{scores[0]:.4f}; from what the model answered, Dice is '
@@ -333,7 +408,43 @@ def _evaluate_batches(evaluation):
 
 @probe('survives an empty mask', _EVALUATE)
 def _evaluate_empty(evaluation):
-    return f'with one empty mask that is predicted empty, {evaluation.run(empty=True)[1]:.4f}'
+    model, score = evaluation.run(empty=True)
+    evidence = f'with one empty mask that is predicted empty, {score:.4f}'
+    keep = [0, 1, 2, 4, 5, 6, 7, 8]
+    z = _answers(model.seen)[-1]
+    if len(z) == 9: z = z[keep] # else the empty one was left out before the model saw it
+    others = counted('dice', (z > 0).float(), evaluation.masks[keep])
+    ways = {'': (8 * others + 1) / 9, zero_note(0): 8 * others / 9, SKIPPED: others}
+    return evidence, closest(torch.tensor(score), ways, [], 2e-3)[0] or ''
+
+# %% ../../nbs/workshop/check_training.ipynb #be550702
+@probe('leaves everything as it was', _EVALUATE)
+def _evaluate_leaves(evaluation):
+    model, _ = evaluation.run()
+    if not torch.is_grad_enabled():
+        raise Wrong('after the evaluation, gradients are off everywhere', 'set_grad_enabled(False) '
+                    'is never undone: with torch.no_grad() ends by itself')
+    if frozen := [name for name, p in model.named_parameters() if not p.requires_grad]:
+        raise Wrong(f'after the evaluation, {len(frozen)} parameters have requires_grad=False',
+                    'they stay frozen, and are trained no more: use torch.no_grad() instead')
+    if any(p.dtype != torch.float32 for p in model.parameters()):
+        raise Wrong(f'after the evaluation, the weights are {flat_weights(model).dtype}',
+                    'model.half(), .double() or .to(dtype) changes the model itself: use autocast')
+    return 'gradients are on, and no parameter is frozen or of another type'
+
+@probe('the threshold is chosen before', _EVALUATE)
+def _evaluate_threshold(evaluation):
+    model, score = evaluation.run(shift=-.8) # a judge that finds too little
+    z, m = _answers(model.seen)[-1], evaluation.masks
+    evidence = f'a model that answers with too low probabilities scores {score:.4f}'
+    def best(pooled):
+        return torch.stack([counted('dice', (z > t).float(), m, pooled)
+                            for t in torch.arange(.05, 1, .05).logit()]).max()
+    searched = [('the threshold is chosen on the pictures that are scored: choose it on others',
+                 best(pooled)) for pooled in (False, True)]
+    cause = closest(torch.tensor(score), right_scores('dice', z, m), searched, .01)[1]
+    if cause: raise Wrong(evidence, cause)
+    return evidence
 
 # %% ../../nbs/workshop/check_training.ipynb #27baca82
 def check_evaluate(
