@@ -45,7 +45,7 @@ def plain_step(model, images, masks):
 def measure(variant, args):
     "Seconds a picture of one variant, or FLOP a second of the peak"
     import segmentation_models_pytorch as smp
-    from petseg_nb.cli import _keep_memory
+    from petseg_nb.threads import keep_memory
     from petseg_nb.config import TrainConfig
     from petseg_nb.runs import Run, train_step
     from petseg_nb.additions import pick_device, pick_memory_format, pick_precision
@@ -58,7 +58,7 @@ def measure(variant, args):
     else: model = build_model('resnet34_unet') if variant == 'ours resnet34' else build_model('unet', width=args.width)
     if variant in ('reports', 'smp'): step = plain_step(model.to(device), images, masks)
     else:
-        _keep_memory()
+        keep_memory()
         dtype = pick_precision('auto', device)
         run = Run(model.to(device).to(memory_format=pick_memory_format(model, dtype)), TrainConfig(), steps=1_000_000)
         run.net.train()
@@ -88,11 +88,12 @@ def flops(args):
 def epoch_against_steps(args):
     "Seconds of an epoch from the cache, with augmentation, and of as many steps on one batch that is there already"
     from petseg_nb.augment import Augment
-    from petseg_nb.cli import _keep_memory, cache_dir
+    from petseg_nb.cli import cache_dir
     from petseg_nb.data import pet_dataloaders, set_epoch
     from petseg_nb.config import TrainConfig
     from petseg_nb.runs import Run, new_model, train_epoch, train_step
-    _keep_memory()
+    from petseg_nb.threads import keep_memory
+    keep_memory()
     loader = pet_dataloaders(args.data_path, args.size, args.batch_size, transform=Augment('default', args.size), cache_dir=cache_dir(), workers=args.workers)['train']
     config = TrainConfig(width=args.width, size=args.size, batch_size=args.batch_size)
     run = Run(new_model(config), config, steps=1_000_000)

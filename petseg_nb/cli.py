@@ -7,7 +7,7 @@ __all__ = ['cache_dir', 'read_config', 'add_config_flags', 'petseg_train', 'pets
            'petseg_check_data', 'petseg_check', 'petseg_lab']
 
 # %% ../nbs/workshop/cli.ipynb #78b17dfd
-import argparse, csv, ctypes, io, json, os, sys, time
+import argparse, csv, io, json, os, sys, time
 from collections import Counter
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, fields, replace
@@ -215,14 +215,6 @@ def _finish(loaders, history, config, run_dir):
         f'over pictures\ntest dice {scores["dice"]:.4f}')
     print(f'best epoch {best} of {len(history)}; {score}')
 
-# %% ../nbs/workshop/cli.ipynb #c184f056
-def _keep_memory():
-    "Have glibc keep the large blocks that are given back to it; nothing on other systems"
-    libc = ctypes.CDLL(None) if sys.platform == 'linux' else None
-    if not (mallopt := getattr(libc, 'mallopt', None)): return
-    mallopt(-4, 0)          # M_MMAP_MAX: no block gets a mapping of its own, unmapped when freed
-    mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: the heap does not shrink
-
 # %% ../nbs/workshop/cli.ipynb #912197ff
 def _announce(config, model, loaders, run_dir):
     from petseg_nb.files import process
@@ -234,27 +226,19 @@ def _announce(config, model, loaders, run_dir):
           f'{config.size} x {config.size} pixels, {kind} on {process()[1]} x {device.type}; '
           f'run folder: {run_dir}')
 
-def _loggers(config, run_dir):
-    "The callbacks that the configuration asks for, in the first process"
-    from petseg_nb.files import process
-    from petseg_nb.runs import tensorboard_logger, wandb_logger
-    loggers = []
-    if config.wandb and process()[0] == 0: loggers.append(wandb_logger(config, run_dir))
-    if config.tensorboard and process()[0] == 0: loggers.append(tensorboard_logger(run_dir))
-    return loggers
-
 # %% ../nbs/workshop/cli.ipynb #3c8135cc
 def _train(argv):
     config, run_dir = _train_flags(argv)
-    _keep_memory()
     _draw_if_needed(config)
     import torch.distributed as dist
-    from petseg_nb.runs import Stopped, fit
+    from petseg_nb.runs import Stopped, fit, new_loggers
+    from petseg_nb.threads import keep_memory
+    keep_memory()
     _join()
     model, loaders = _prepare(config, resumed=run_dir is not None)
     run_dir = run_dir or _new_run(config)
     _announce(config, model, loaders, run_dir)
-    try: history = fit(model, loaders, config, run_dir, _loggers(config, run_dir))
+    try: history = fit(model, loaders, config, run_dir, new_loggers(config, run_dir))
     except Stopped as e:
         message = f'{e.args[0]}; continue with: petseg_train --resume {run_dir}'
         raise Stopped(message, e.args[1]) from None
@@ -270,7 +254,7 @@ def _evaluation_flags(argv):
     parser = argparse.ArgumentParser('petseg_evaluate', description='Score a checkpoint picture by '
                                      'picture, and show where it fails.')
     def flag(name, note, **kwargs): parser.add_argument(name, help=note, **kwargs)
-    flag('checkpoint', 'best.pt or last.pt of a run', type=Path)
+    flag('checkpoint', "best.pt or last.pt of a run, or pretrained: the package's own", type=Path)
     flag('--data_path', 'folder of the dataset (default: that of the training run)')
     flag('--mask_value', 'as petseg_train takes it (default: that of the run, for its own data)')
     flag('--split', 'pictures to score; test is for the last look (default: valid)',
@@ -291,9 +275,13 @@ def _evaluation_flags(argv):
 # %% ../nbs/workshop/cli.ipynb #d8895b9c
 def _parts(args, config, border):
     "The folder of the dataset, those of its pictures that validate, and the split asked for"
-    from petseg_nb.data import PetDataset
+    from petseg_nb.data import PetDataset, scan_pets
+    from petseg_nb.masks import SAMPLES
     from petseg_nb.own_data import split_records
     from petseg_nb.toy import make_toy_pets
+    if str(args.checkpoint) == 'pretrained' and not args.data_path:
+        records, args.split = scan_pets(SAMPLES), 'test' # eight pictures that it has not seen
+        return SAMPLES, dict(test=PetDataset(records, config.size, border))
     data_path = args.data_path or config.data_path or make_toy_pets(Path('data/toy_pets'))
     mask_value = args.mask_value or ('' if args.data_path else config.mask_value)
     records = split_records(data_path, mask_value)
@@ -325,8 +313,10 @@ def _evaluate(argv):
     from petseg_nb.inference import predict_probabilities
     from petseg_nb.runs import load_model
     model, config = load_model(args.checkpoint)
-    border, folder = args.border or config.border, args.out_dir or args.checkpoint.parent/args.split
+    border = args.border or config.border
     data_path, parts = _parts(args, config, border)
+    run_dir = args.checkpoint.parent if args.checkpoint.is_file() else args.checkpoint
+    folder = args.out_dir or run_dir/args.split
     folder.mkdir(parents=True, exist_ok=True)
     # float32: the same scores on each machine
     predict = partial(predict_probabilities, model, tta=args.tta, precision='fp32')
@@ -375,14 +365,24 @@ _PREDICT_FLAGS = dict(
                dict(choices=CHOICES['precision'], default='auto')))
 
 # %% ../nbs/workshop/cli.ipynb #c11p0003
+def _checkpoint(words):
+    "The checkpoint at the beginning of `words`, or the package's own, and the pictures"
+    first, *others = words
+    a_file = Path(first).suffix in ('.pt', '.safetensors') or (Path(first)/'best.pt').exists()
+    if first == 'pretrained' or a_file: return first, others
+    print("petseg_predict: with the package's own model, trained on three breeds", file=sys.stderr)
+    return 'pretrained', words
+
 def _predict_flags(argv):
     parser = argparse.ArgumentParser('petseg_predict', description=_PREDICT, epilog=_LIMITS)
-    parser.add_argument('checkpoint', help='best.pt or last.pt of a run; it names its network')
     parser.add_argument('pictures', nargs='+', help='files, folders, patterns, or - for one path '
-                        'per line on the standard input, each answered at once')
+                        'per line on the standard input, each answered at once. Before them may '
+                        "stand a checkpoint: a run's best.pt or folder; without one, the package's "
+                        'own model is used')
     for name, (note, kwargs) in _PREDICT_FLAGS.items():
         parser.add_argument(f'--{name}', help=note, **kwargs)
     args = parser.parse_intermixed_args(argv)
+    args.checkpoint, args.pictures = _checkpoint(args.pictures)
     if args.workers < 1: raise ValueError(f'--workers {args.workers}: use 1 or more')
     return args
 

@@ -8,7 +8,7 @@ __all__ = ['petseg_compare']
 # %% ../nbs/workshop/compare.ipynb #d3c1c231
 import argparse
 from pathlib import Path
-from .cli import _keep_memory, _run, add_config_flags, cache_dir
+from .cli import _run, add_config_flags, cache_dir
 from .config import CHOICES
 
 # %% ../nbs/workshop/compare.ipynb #cd1e298a
@@ -36,10 +36,11 @@ def _compare_flags(argv):
 # %% ../nbs/workshop/compare.ipynb #95cc0d9c
 def _compare(argv):
     flags = _compare_flags(argv)
-    _keep_memory()
     import matplotlib
     from petseg_nb.comparison import compare, comparison_table, plot_comparison
+    from petseg_nb.threads import keep_memory
     from petseg_nb.toy import make_toy_pets
+    keep_memory()
     matplotlib.use('agg')
     if not flags.get('data_path'): flags['data_path'] = str(make_toy_pets(Path('data/toy_pets')))
     rows, folder = compare(**flags, cache_dir=cache_dir()), flags['folder']

@@ -79,6 +79,9 @@ class Segmenter:
         model, config = load_model(path, device)
         return cls(model, config.size, precision, **kwargs)
 
+    @classmethod
+    def pretrained(cls, **kwargs): return cls.from_checkpoint('pretrained', **kwargs)
+
 # %% ../nbs/course/11_inference.ipynb #2ed19388
 @patch
 def probabilities(self:Segmenter,

@@ -6,7 +6,7 @@
 __all__ = ['FORMAT', 'PRETRAINED', 'OPTIMIZERS', 'SCHEDULES', 'new_model', 'new_loaders', 'save_checkpoint', 'load_checkpoint',
            'load_weights', 'load_model', 'initial_model', 'join_processes', 'Run', 'restore', 'add_gradients',
            'train_step', 'check_finite', 'train_epoch', 'Stopped', 'finish_step_first', 'save_run', 'end_epoch',
-           'is_over', 'fit', 'report', 'stopped', 'wandb_logger', 'tensorboard_logger']
+           'is_over', 'fit', 'report', 'stopped', 'wandb_logger', 'tensorboard_logger', 'new_loggers']
 
 # %% ../nbs/workshop/runs.ipynb #c474a537
 import copy, csv, json, pickle, signal, sys, threading, warnings
@@ -459,3 +459,14 @@ def tensorboard_logger(
         with SummaryWriter(run_dir/'tensorboard') as writer:
             for name, value in row.items(): writer.add_scalar(name, value, row['epoch'])
     return log
+
+# %% ../nbs/workshop/runs.ipynb #1099e001
+def new_loggers(
+    config:TrainConfig, # wandb and tensorboard
+    run_dir:Path, # of the run
+) -> list: # of callbacks of `fit`
+    "The callbacks that the configuration asks for, in the first process"
+    loggers = []
+    if config.wandb and process()[0] == 0: loggers.append(wandb_logger(config, run_dir))
+    if config.tensorboard and process()[0] == 0: loggers.append(tensorboard_logger(run_dir))
+    return loggers
