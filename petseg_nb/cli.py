@@ -89,8 +89,15 @@ def _train_parser():
     return parser
 
 # %% ../nbs/workshop/cli.ipynb #8beec4fa
+def _network_of(checkpoint):
+    "The settings that a run needs to begin with the weights of a checkpoint"
+    from petseg_nb.runs import load_model
+    _, config = load_model(checkpoint, 'cpu')
+    return {name: getattr(config, name) for name in ('model', 'width', 'size', 'normalization')}
+
 def _starting_config(path, recipe, flags):
     "Settings of a file, a recipe, for toy pets or the defaults; `flags` instead where given"
+    if flags.get('weights'): flags = _network_of(flags['weights']) | flags
     if path: return read_config(Path(path), **flags)
     if not recipe: return TrainConfig(**flags if flags.get('data_path') else TOYS | flags)
     from petseg_nb.recipes import recipe_config
@@ -171,7 +178,8 @@ def _new_run(config):
     from petseg_nb.files import process
     launch = os.environ.get('TORCHELASTIC_RUN_ID') or format(datetime.now(), '%Y%m%d-%H%M%S')
     run_dir = Path(config.out_dir).expanduser()/f'{launch}-{config.model}'
-    paths = {name: path for name in ('data_path', 'weights') if (path := getattr(config, name))}
+    paths = {name: path for name in ('data_path', 'weights')
+             if (path := getattr(config, name)) not in ('', 'pretrained')}
     config = replace(config, **{name: str(Path(path).expanduser().resolve())
                                 for name, path in paths.items()})
     with _first_alone():
