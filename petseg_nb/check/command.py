@@ -85,7 +85,8 @@ def check_thing(
     for flag in flags:
         if flag not in inspect.signature(CHECKERS[kind]).parameters:
             raise ValueError(f'--{flag} is not for {kind}')
-    if kind == 'metric' and re.search('iou|jaccard', name.lower()): flags = dict(score='iou') | flags
+    if kind == 'metric' and re.search('iou|jaccard', name.lower()):
+        flags = dict(score='iou') | flags
     return CHECKERS[kind](load_thing(where, flags.get('seconds', 20)), **flags)
 
 # %% ../../nbs/workshop/check_command.ipynb #c6011564
@@ -162,7 +163,7 @@ def run_checks(
         records = [record_of(Found(what, kind), report)]
         if not as_json: print(report)
     if not any(r['passed'] is not None for r in records):
-        raise ValueError(f'{what}: nothing to check; a name says what it is, such as MyUNet, or give '
-                         'FILE:NAME and --as')
+        raise ValueError(f'{what}: nothing to check; a name says what it is, such as MyUNet, or '
+                         'give FILE:NAME and --as')
     if as_json: print(json.dumps(records, indent=1, ensure_ascii=False))
     return int(any(r['passed'] is False for r in records))

@@ -102,10 +102,9 @@ def _data_pixels(data):
     if not x.is_floating_point():
         raise Wrong(evidence, 'pixels are uint8 from 0 to 255, or floats')
     if not x.isfinite().all(): raise Wrong('some pixels are not finite')
-    flat = float((x == low).float().mean())
-    if data.folder and flat > .25: # the drawn pets have no flat parts
+    if data.folder and (flat := (x == low).float().mean()) > .25: # drawn pets have no flat parts
         raise Wrong(f'{flat:.0%} of the values are exactly {low:.3g}, the smallest',
-                    'normalised pixels were clamped to 0 to 1: what is darker than the mean is lost')
+                    'normalised pixels were clamped to 0 to 1: all that is darker is lost')
     if high > 300:
         raise Wrong(evidence, 'pixels from 0 to 255 were normalised with the statistics of pixels '
                     'from 0 to 1: divide by 255 first')
@@ -344,7 +343,8 @@ def _data_epochs(data):
 
 def _fixed_cause(data):
     causes = ['the augmentation is drawn once, when the dataset is made, a cache keeps what was '
-              'augmented, or it is seeded in __getitem__', 'the result of the augmentation is thrown away, or it is seeded in '
+              'augmented, or it is seeded in __getitem__',
+              'the result of the augmentation is thrown away, or it is seeded in '
               '__getitem__, or there is none']
     if not data.folder: return '; or '.join(causes)
     return causes[all(_upright(mask) for _, mask in data.items)]

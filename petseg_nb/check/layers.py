@@ -87,8 +87,10 @@ def activation_of(
     calls:list, # of `Call`
 ): # a function of a map
     "The first activation that ran, whichever it is; ReLU if there is none"
-    return next((c.again for c in calls if STEP_NAMES.get(c.name) in ACTIVATIONS - _BOUNDED), F.relu)
+    fine = ACTIVATIONS - _BOUNDED
+    return next((c.again for c in calls if STEP_NAMES.get(c.name) in fine), F.relu)
 
+# %% ../../nbs/workshop/check_layers.ipynb #53e472f0
 def _as_it_ran(x, calls):
     "`x` after layers in the order of a DoubleConv, of any norm and activation; else None"
     kinds = dict(conv='c') | dict.fromkeys(NORMS, 'n') | dict.fromkeys(ACTIVATIONS - _BOUNDED, 'a')
@@ -106,6 +108,7 @@ def _other_layer(calls):
         return 'a convolution has groups, so each output channel sees a part of the input channels'
     return ''
 
+# %% ../../nbs/workshop/check_layers.ipynb #9ab43512
 @torch.no_grad()
 def as_double_conv(
     x:Tensor, # what the first convolution reads

@@ -250,6 +250,7 @@ def _metric_miss(metric):
 
 SKIPPED = 'a picture without a pet is skipped, so a pet that is found there costs nothing'
 
+# %% ../../nbs/workshop/check_losses.ipynb #9b3e28a0
 @probe('survives an empty mask', _METRIC)
 def _metric_empty(metric):
     empty, disc = torch.zeros(2, 1, 64, 64), draw_discs((9, 16))
@@ -269,6 +270,7 @@ def zero_note(
     return (f'two empty masks agree, and score {value:.3g} here; the course counts 1: '
             'say which, when you report a score')
 
+# %% ../../nbs/workshop/check_losses.ipynb #ff1614b7
 @probe('every part of the picture counts', _METRIC)
 def _metric_parts(metric):
     z, m = hard_cases()[0]

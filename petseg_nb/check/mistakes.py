@@ -117,7 +117,8 @@ def _other_losses(p, m, pooled):
     dims = (0, 1, 2, 3) if pooled else (1, 2, 3)
     each = torch.stack([1 - soft_dice(a[None], b[None]) for a, b in zip(p, m)])
     if pooled: each = 1 - soft_dice(p, m, True)
-    for power in .5, .75, 2.: yield f'it is 1 − Dice to the power of {power:g}', (each ** power).mean()
+    for power in .5, .75, 2.:
+        yield f'it is 1 − Dice to the power of {power:g}', (each ** power).mean()
     yield 'it is the log(cosh) of 1 − Dice', each.cosh().log().mean()
     for fp, fn in (.3, .7), (.7, .3):
         both = [(a * b).sum(dims) for a, b in ((p, m), (p, 1 - m), (1 - p, m))]
@@ -133,6 +134,7 @@ def _other_losses(p, m, pooled):
 BROADCAST = ('shapes (B, H, W) and (B, 1, H, W) meet, and each prediction is multiplied with each '
              'mask: squeeze both or none')
 
+# %% ../../nbs/workshop/check_mistakes.ipynb #7ee0e50c
 def broadcast_dice(
     p:Tensor, # `(B, 1, H, W)` probabilities
     m:Tensor, # `(B, 1, H, W)` of 0 and 1
@@ -307,11 +309,22 @@ def _of_batches(z, m, size):
                                   'pictures'), means.sum() / len(z)
 
 # %% ../../nbs/workshop/check_mistakes.ipynb #9ad96113
+def _wrong_means(pred, m, pairs):
+    yield ('each mask is compared with the predictions of its whole batch', torch.stack(
+        [2 * (a * mask).sum() / (a.sum() + mask.sum()) for a, b in pairs for mask in b]).mean())
+    for pooled in (False, True):
+        means = torch.stack([counted('dice', a, b, pooled) for a, b in pairs])
+        yield 'it is the Dice of the best batch', means.max()
+        yield 'it is the Dice of the worst batch', means.min()
+    yield ('it is the median of the pictures, not their mean', torch.stack(
+        [counted('dice', a[None], b[None]) for a, b in zip(pred, m)]).median())
+
 def _at_half_size(z, m):
     for half in F.avg_pool2d(z, 2), z[..., ::2, ::2]:
         for mask in F.max_pool2d(m, 2), m[..., ::2, ::2], (F.avg_pool2d(m, 2) > .5).float():
             yield 'it is measured at half the size', counted('dice', (half > 0).float(), mask)
 
+# %% ../../nbs/workshop/check_mistakes.ipynb #af86d2e4
 def evaluation_mistakes(
     z:Tensor, # logits, `(n, 1, H, W)`, of all pictures
     m:Tensor, # their masks
@@ -329,14 +342,7 @@ def evaluation_mistakes(
     yield 'it is the loss, not Dice', F.binary_cross_entropy_with_logits(z, m)
     pairs = list(zip(pred.split(size), m.split(size)))
     yield BROADCAST, (2 * sum((a[:, 0] * b).sum() for a, b in pairs) / (pred.sum() + m.sum()))
-    yield ('each mask is compared with the predictions of its whole batch', torch.stack(
-        [2 * (a * mask).sum() / (a.sum() + mask.sum()) for a, b in pairs for mask in b]).mean())
-    for pooled in (False, True):
-        means = torch.stack([counted('dice', a, b, pooled) for a, b in pairs])
-        yield 'it is the Dice of the best batch', means.max()
-        yield 'it is the Dice of the worst batch', means.min()
-    yield ('it is the median of the pictures, not their mean', torch.stack(
-        [counted('dice', a[None], b[None]) for a, b in zip(pred, m)]).median())
+    yield from _wrong_means(pred, m, pairs)
     yield ('the sum over the pictures is divided by the number of batches',
            counted('dice', pred, m) * len(z) / len(pairs))
     yield from _at_half_size(z, m)

@@ -94,7 +94,8 @@ def _linear_end(model, x, when=''):
         torch.manual_seed(1) # the same dropout
         z, again = record_calls(model, x)
     ends = (y, calls[i].out), (z, again[i].out)
-    cause = next(filter(None, (closest(end, {'': h}, _wrong_ends(h), 1e-5)[1] for end, h in ends)), '')
+    causes = [closest(end, {'': h}, _wrong_ends(h), 1e-5)[1] for end, h in ends]
+    cause = causes[0] or causes[1]
     linear = (z + 3 * y).abs().max() <= 1e-2 * y.abs().max()
     if linear and not cause: return f'between {y.min():.3g} and {y.max():.3g}'
     tail = story_of(calls[i + 1:])
@@ -246,11 +247,10 @@ def _net_place(net):
     raise Wrong(f'the picture was {places}', cause, _heat(change))
 
 # %% ../../nbs/workshop/check_models.ipynb #7793dea4
-@probe('the weights start apart', _UNET, _RESNET)
-def _net_start(net):
-    kernels = [p for p in net.build().parameters() if p.ndim == 4]
-    alike = sum(bool((p == p.flatten()[0]).all()) and p.numel() > 1 for p in kernels)
-    if alike < 2: return f'{len(kernels)} kernels' # one may be: a head that starts at 0
+def _start_apart(model):
+    kernels = [p for p in model.parameters() if p.ndim == 4 and p.numel() > 1]
+    alike = sum(bool((p == p.flatten()[0]).all()) for p in kernels)
+    if alike < 2: return # one may be: a head that starts at 0
     raise Wrong(f'in {alike} of {len(kernels)} kernels, all weights start at the same value',
                 'set to 0 or to a constant: then all channels of a layer learn the same thing')
 
@@ -259,6 +259,7 @@ def _net_once(net): return used_once(net.calls)
 
 @probe('a gradient reaches every parameter', _UNET, _RESNET)
 def _net_gradient(net):
+    _start_apart(net.build())
     return all_trainable(shaken(net.build(), net.pictures()).train(), net.pictures())
 
 @probe('BatchNorm collects', _UNET, _RESNET)
@@ -270,6 +271,7 @@ def _net_modes(net):
     steady_in_eval(shaken(net.build(), x), x)
     return 'the logits of a picture depend on no other picture, and are the same each time'
 
+# %% ../../nbs/workshop/check_models.ipynb #3581dc06
 @probe('leaves its input as it was', _UNET, _RESNET)
 def _net_input(net):
     x = net.pictures()

@@ -64,8 +64,8 @@ def _step_runs(step):
                     'each call takes its time, and moves the statistics of BatchNorm')
     return f'{float(loss):.4f}', _PARTS.format(n) if n > 1 else ''
 
-_PARTS = ('the batch goes through in {} parts, whose gradients are added: right, but BatchNorm sees '
-          'a part at a time')
+_PARTS = ('the batch goes through in {} parts, whose gradients are added: right, but BatchNorm '
+          'sees a part at a time')
 
 def _joined(
     seen:list, # what a `SmallNet` noted of one batch
@@ -74,6 +74,7 @@ def _joined(
     inputs, answers = (torch.cat(part) for part in zip(*((x, y) for x, y, *_ in seen)))
     return inputs, answers, [len(x) for x, *_ in seen]
 
+# %% ../../nbs/workshop/check_training.ipynb #73900fd0
 @probe('the loss it returns holds no graph', _TRAINING)
 def _step_graph(step):
     loss = step.run(SmallNet(), [step.batch()])[0]
@@ -89,6 +90,7 @@ def _step_inputs(step):
     for seed in range(6): evidence = _inputs_seen(step, seed) # a step that draws lots shows it
     return evidence
 
+# %% ../../nbs/workshop/check_training.ipynb #327bd2bc
 def _inputs_seen(step, seed):
     model, (images, masks) = SmallNet(), step.batch()
     for set_seed in (torch.manual_seed, np.random.seed, random.seed): set_seed(seed)
@@ -160,7 +162,7 @@ def _one_step(step, radii):
             gradient_at(start, x, masks, training=False)[0])
 
 def _same_share(step, moved, slope):
-    "Whether another batch moves the weights by the same share of its gradient, as clipping does not"
+    "Whether another batch moves by the same share of its gradient, as with clipping it does not"
     _, other, its_slope, _ = _one_step(step, (3, 12, 2, 10))
     return abs(other.norm() / its_slope.norm() / (moved.norm() / slope.norm()) - 1) < .01
 
@@ -169,6 +171,7 @@ def _left(model):
     return torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten()
                       for p in model.parameters()])
 
+# %% ../../nbs/workshop/check_training.ipynb #c1508a8d
 def _step_cause(model, moved, slope, frozen, n):
     "The likely cause, by the log, the gradient, the one of evaluation mode, and the batch size"
     log = model.log
@@ -340,7 +343,7 @@ def _evaluate_runs(evaluation):
     if (pictures := sum(len(answers[0]) for answers in views)) != 9:
         causes = {8: 'the last, smaller batch is dropped',
                   4: 'return stands inside the loop over batches'}
-        raise Wrong(f'the model saw {pictures} pictures; the loader has 9, in batches of 4, 4 and 1',
+        raise Wrong(f'the model saw {pictures} pictures; the loader has 9, in batches of 4, 4, 1',
                     causes.get(pictures, ''))
     if max(x.abs().max() for x, *_ in model.seen) > 20:
         raise Wrong('the model got pixels from 0 to 255',
@@ -397,6 +400,7 @@ def _evaluate_score(evaluation):
     raise Wrong(f'{scores[0]:.4f}; from what the model answered, Dice is '
                 f'{right["the mean over pictures"][0]:.4f}', cause)
 
+# %% ../../nbs/workshop/check_training.ipynb #20da92d3
 @probe('any batch size', _EVALUATE)
 def _evaluate_batches(evaluation):
     scores = {size: evaluation.run(size)[1] for size in (1, 4, 9)}
@@ -432,6 +436,7 @@ def _evaluate_leaves(evaluation):
                     'model.half(), .double() or .to(dtype) changes the model itself: use autocast')
     return 'gradients are on, and no parameter is frozen or of another type'
 
+# %% ../../nbs/workshop/check_training.ipynb #ead2d12d
 @probe('the threshold is chosen before', _EVALUATE)
 def _evaluate_threshold(evaluation):
     model, score = evaluation.run(shift=-.8) # a judge that finds too little
