@@ -8,7 +8,7 @@ __all__ = ['petseg_compare']
 # %% ../nbs/workshop/compare.ipynb #d3c1c231
 import argparse
 from pathlib import Path
-from .cli import _run, add_config_flags, cache_dir
+from .cli import TOY_PETS, _run, add_config_flags, cache_dir
 from .config import CHOICES
 
 # %% ../nbs/workshop/compare.ipynb #cd1e298a
@@ -42,7 +42,7 @@ def _compare(argv):
     from petseg_nb.toy import make_toy_pets
     keep_memory()
     matplotlib.use('agg')
-    if not flags.get('data_path'): flags['data_path'] = str(make_toy_pets(Path('data/toy_pets')))
+    if not flags.get('data_path'): flags['data_path'] = str(make_toy_pets(TOY_PETS))
     rows, folder = compare(**flags, cache_dir=cache_dir()), flags['folder']
     (folder/'table.md').write_text(table := comparison_table(rows) + '\n', encoding='utf-8')
     plot_comparison(rows).savefig(folder/'curves.png', dpi=120)

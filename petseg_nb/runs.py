@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['FORMAT', 'PRETRAINED', 'OPTIMIZERS', 'SCHEDULES', 'new_model', 'new_loaders', 'save_checkpoint', 'load_checkpoint',
-           'load_weights', 'load_model', 'initial_model', 'join_processes', 'Run', 'restore', 'add_gradients',
-           'train_step', 'check_finite', 'train_epoch', 'Stopped', 'finish_step_first', 'save_run', 'end_epoch',
-           'is_over', 'fit', 'report', 'stopped', 'wandb_logger', 'tensorboard_logger', 'new_loggers']
+           'load_weights', 'load_model', 'initial_model', 'join_processes', 'first_alone', 'Run', 'restore',
+           'add_gradients', 'train_step', 'check_finite', 'train_epoch', 'Stopped', 'finish_step_first', 'save_run',
+           'end_epoch', 'is_over', 'fit', 'report', 'stopped', 'wandb_logger', 'tensorboard_logger', 'new_loggers']
 
 # %% ../nbs/workshop/runs.ipynb #c474a537
 import copy, csv, json, pickle, signal, sys, threading, warnings
@@ -171,6 +171,14 @@ def join_processes(
     if next(model.parameters()).is_cuda:
         model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
     return DistributedDataParallel(model)
+
+@contextmanager
+def first_alone():
+    "Let the first process go through the block before the others"
+    rank, processes = process()
+    if rank: dist.barrier()
+    yield
+    if rank == 0 and processes > 1: dist.barrier()
 
 # %% ../nbs/workshop/runs.ipynb #4ffebc25
 OPTIMIZERS = dict(adam=torch.optim.Adam, adamw=torch.optim.AdamW,

@@ -10,7 +10,6 @@ __all__ = ['HEADER', 'grade', 'studio', 'meadow', 'carpet', 'room', 'blanket', '
 import tempfile
 from contextlib import suppress
 from multiprocessing import get_context
-from multiprocessing.process import BaseProcess as Process
 from pathlib import Path
 import numpy as np
 from PIL import Image
@@ -236,8 +235,7 @@ def _try_to_draw(root):
 
 def draw_meanwhile(
     root:Path, # as for `make_toy_pets`
-) -> Process: # to be joined before the pictures are needed
-    "Begin to draw 240 toy pets in another process"
-    process = get_context('spawn').Process(target=_try_to_draw, args=(root,))
-    process.start()
-    return process
+): # `multiprocessing.active_children()` has the process, to be joined before they are needed
+    "Begin to draw 240 toy pets in another process, unless they are there"
+    if not is_toy_pets(root, 240, 0):
+        get_context('spawn').Process(target=_try_to_draw, args=(root,)).start()

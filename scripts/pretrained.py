@@ -3,10 +3,10 @@
     python scripts/pretrained.py data/oxford-iiit-pet pets       # the folder that it is trained on
     petseg_train --data_path pets --augment strong --size 160 --batch_size 8 --epochs 180
     petseg_train --data_path pets --augment strong --size 160 --batch_size 8 --epochs 110 --learning_rate 0.0005 --weights RUN
-    python scripts/pretrained.py RUN/last.pt                     # writes petseg_nb/pretrained.safetensors
+    python scripts/pretrained.py RUN                             # writes petseg_nb/pretrained.safetensors
 
 Sixty pictures are held out: the eight samples of the package, and of the others those whose names have the lowest SHA-256. They stand in
-`valid.txt`, so a run reports their score; nothing is chosen by it, since the last epoch is taken and not the best."""
+`valid.txt`, so the best epoch is chosen by them, which the model card says."""
 import hashlib, shutil, sys
 from dataclasses import replace
 from pathlib import Path
