@@ -137,7 +137,7 @@ def _join():
 # %% ../nbs/workshop/cli.ipynb #57498f05
 def _load_data(config):
     "The loaders of a run; without a folder in `config`, of toy pets"
-    import petseg_nb.augment  # takes seconds, while the pets are being drawn
+    import torch._dynamo, petseg_nb.augment # optimisers import the first; both while pets are drawn
     from petseg_nb.runs import first_alone, new_loaders
     from petseg_nb.toy import make_toy_pets
     for drawing in active_children(): drawing.join()

@@ -78,7 +78,7 @@ class TrainConfig(NetworkConfig):
     def __post_init__(self): check_config(self)
 
 # %% ../nbs/workshop/config.ipynb #70e5c0f2
-TOYS = dict(width=8, size=64, epochs=32, learning_rate=4e-3) # instead of the defaults, on toy pets
+TOYS = dict(width=8, size=64, epochs=36, learning_rate=4e-3) # instead of the defaults, on toy pets
 
 # %% ../nbs/workshop/config.ipynb #99ec8249
 def check_config(
