@@ -26,7 +26,8 @@ def pick_device(
 # %% ../nbs/workshop/additions.ipynb #9d68ea84
 def _seconds(dtype):
     "Of a convolution with 64 channels, forward and backward, on a processor"
-    x, weight = (torch.ones(shape, requires_grad=True) for shape in ((2, 64, 32, 32), (64, 64, 3, 3)))
+    x = torch.ones(2, 64, 32, 32, requires_grad=True)
+    weight = torch.ones(64, 64, 3, 3, requires_grad=True)
     start = time.perf_counter()
     with torch.autocast('cpu', torch.bfloat16, enabled=dtype == torch.bfloat16):
         y = conv2d(x, weight, padding=1)                                    # (2, 64, 32, 32)

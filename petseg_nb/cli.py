@@ -105,6 +105,7 @@ def _starting_config(path, recipe, flags):
     from petseg_nb.recipes import recipe_config
     return recipe_config(recipe, **flags)
 
+# %% ../nbs/workshop/cli.ipynb #c11f1a95
 def _train_flags(argv):
     "The configuration, and the folder of a run to resume, or None"
     flags = vars(_train_parser().parse_args(argv))
@@ -268,22 +269,24 @@ def _evaluation_flags(argv):
     return args
 
 # %% ../nbs/workshop/cli.ipynb #d8895b9c
-def _parts(args, config, border):
+def _parts(args, config):
     "The folder of the dataset, those of its pictures that validate, and the split asked for"
     from petseg_nb.data import PetDataset, scan_pets
     from petseg_nb.masks import SAMPLES
     from petseg_nb.own_data import split_records
     from petseg_nb.toy import make_toy_pets
+    args.border = args.border or config.border
     if str(args.checkpoint) == 'pretrained' and not args.data_path:
         records, args.split = scan_pets(SAMPLES), 'test' # eight pictures that it has not seen
-        return SAMPLES, dict(test=PetDataset(records, config.size, border))
+        return SAMPLES, dict(test=PetDataset(records, config.size, args.border))
     data_path = args.data_path or config.data_path or make_toy_pets(TOY_PETS)
     mask_value = args.mask_value or ('' if args.data_path else config.mask_value)
     records = split_records(data_path, mask_value)
     if not records.get(args.split):
         raise ValueError(f'{data_path} has no {args.split} pictures: give another --split')
-    return data_path, {part: PetDataset(records[part], config.size, border, cache_dir=cache_dir())
-                       for part in dict.fromkeys(('valid', args.split)) if records.get(part)}
+    parts = [part for part in dict.fromkeys(('valid', args.split)) if records.get(part)]
+    return data_path, {part: PetDataset(records[part], config.size, args.border,
+                                        cache_dir=cache_dir()) for part in parts}
 
 # %% ../nbs/workshop/cli.ipynb #19a3d033
 def _print_evaluation(summary, folder):
@@ -308,8 +311,7 @@ def _evaluate(argv):
     from petseg_nb.inference import predict_probabilities
     from petseg_nb.runs import load_model
     model, config = load_model(args.checkpoint)
-    border = args.border or config.border
-    data_path, parts = _parts(args, config, border)
+    data_path, parts = _parts(args, config)
     run_dir = args.checkpoint.parent if args.checkpoint.is_file() else args.checkpoint
     folder = args.out_dir or run_dir/args.split
     folder.mkdir(parents=True, exist_ok=True)
@@ -319,7 +321,7 @@ def _evaluate(argv):
               for part, dataset in parts.items()}
     pictures, valid = scored[args.split], scored.get('valid')
     summary = dict(checkpoint=str(args.checkpoint), data_path=str(data_path), split=args.split,
-                   border=border, threshold=args.threshold, tta=args.tta, size=config.size,
+                   border=args.border, threshold=args.threshold, tta=args.tta, size=config.size,
                    **summarize_groups(pictures), calibration_error=calibration_error(pictures),
                    best_threshold_on_valid=valid and choose_threshold(valid))
     matplotlib.use('agg')

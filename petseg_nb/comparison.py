@@ -115,6 +115,7 @@ def comparison_table(
         lines.append('| ' + ' | '.join(map(str, cells)) + ' |')
     return '\n'.join(lines)
 
+# %% ../nbs/workshop/comparison.ipynb #b9e70001
 def by_network(
     rows:list, # of `compare`
 ) -> dict: # `(recipe, model)`: its rows

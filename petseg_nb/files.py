@@ -29,8 +29,8 @@ def find_pets(
     for root in (path, *inner):
         if (root/'images').is_dir() and (root/'annotations').is_dir(): return root
     raise FileNotFoundError(f'{path} holds no pets: give the folder with images/ and annotations/ '
-                            'in it, or its parent; of pictures of your own, the folder with images/ '
-                            'and masks/')
+                            'in it, or its parent; of pictures of your own, the folder with '
+                            'images/ and masks/')
 
 # %% ../nbs/workshop/files.ipynb #5c6425c7
 def read_list(

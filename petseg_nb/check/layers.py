@@ -81,7 +81,8 @@ def unasked(
     "What ran besides convolution, BatchNorm and ReLU, in a block that is right otherwise"
     names = dict.fromkeys(STEP_NAMES.get(c.name) for c in calls) # each once, in order
     others = [n for n in names if n in (NORMS | ACTIVATIONS | {'dropout'}) - _USUAL]
-    return others and f'this is {block} with {" and ".join(others)}, which is not what was asked'
+    if not others: return ''
+    return f'this is {block} with {" and ".join(others)}, which is not what was asked'
 
 def activation_of(
     calls:list, # of `Call`
