@@ -134,7 +134,7 @@ def check_all(
     widths = [max((len(f[i]) for f in found), default=0) for i in (0, 1)]
     for f in found:
         file = f.where.rpartition(':')[0]
-        records.append(record_of(f, error=broken.get(file, '')))
+        records.append(record_of(f, error='' if f.misfit else broken.get(file, '')))
         if not f.misfit and file not in broken:
             mine = {flag: value for flag, value in flags.items()
                     if flag in inspect.signature(CHECKERS[f.kind]).parameters}
