@@ -24,6 +24,8 @@ def pick_device(
     return torch.device(name)
 
 # %% ../nbs/workshop/additions.ipynb #9d68ea84
+@torch.inference_mode(False) # whoever predicts asks too
+@torch.enable_grad()
 def _seconds(dtype):
     "Of a convolution with 64 channels, forward and backward, on a processor"
     x = torch.ones(2, 64, 32, 32, requires_grad=True)
