@@ -19,7 +19,7 @@ class BuildWithChapters(build_py):
     def run(self):
         super().run()
         if not self.editable_mode:
-            copytree('nbs', Path(self.build_lib, cfg['lib_path'], 'nbs'), ignore=ignore_patterns('.*', '*.yml', 'theme', 'llms.txt', 'data', 'runs', 'demo'), dirs_exist_ok=True)
+            copytree('nbs', Path(self.build_lib, cfg['lib_path'], 'nbs'), ignore=ignore_patterns('.*', '*.yml', 'theme', 'llms.txt', 'data', 'runs', '*.onnx', '*.wasm', '*.mjs', '*.jpg', 'model.json'), dirs_exist_ok=True)
 
 
 setup(

@@ -132,23 +132,20 @@ def _read_onnx(path):
     from onnxruntime import InferenceSession
     session = InferenceSession(path.read_bytes(), providers=['CPUExecutionProvider'])
     about = session.get_modelmeta().custom_metadata_map['petseg_nb']
-    return lambda images: session.run(None, {'image': images})[0], about
+    return lambda images: session.run(None, {'image': images})[0], json.loads(about)
 
 def _read_torch_export(path):
     import torch
     about = {'petseg_nb': ''}
     with open(path, 'rb') as file: program = torch.export.load(file, extra_files=about)
-    return as_function(program.module()), about['petseg_nb']
+    return as_function(program.module()), json.loads(about['petseg_nb'])
 
 def _read_safetensors(path):
-    from safetensors import safe_open
     from petseg_nb.config import TrainConfig
-    from petseg_nb.runs import load_weights, new_model
-    with safe_open(path, 'pt') as file:
-        about = file.metadata()['petseg_nb']
-        weights = {name: file.get_tensor(name) for name in file.keys()}
-    model = new_model(TrainConfig(**json.loads(about)['config'] | dict(device='cpu')))
-    load_weights(model, weights, path)
+    from petseg_nb.runs import load_weights, new_model, read_safetensors
+    about = read_safetensors(path)
+    model = new_model(TrainConfig(**about['config'] | dict(device='cpu')))
+    load_weights(model, about.pop('weights'), path)
     return as_function(with_preprocessing(model)), about
 
 # %% ../nbs/workshop/deploy.ipynb #76980ea7
@@ -164,8 +161,7 @@ def read_exported(
     if path.suffix not in formats:
         raise ValueError(f'{path} is not an exported network: use a file that ends in '
                          f'{", ".join(formats)}')
-    run, about = _READ[formats[path.suffix]](path)
-    return run, json.loads(about)
+    return _READ[formats[path.suffix]](path)
 
 # %% ../nbs/workshop/deploy.ipynb #5a10f5ad
 def differences(

@@ -1,6 +1,8 @@
 """`petseg_lab` from an installed package: the chapters travel with the wheel, a copy of the old order is tidied, and nothing stays behind."""
-import hashlib, json, shutil, signal, subprocess, sys, zipfile
+import hashlib, json, os, shutil, signal, subprocess, sys, zipfile
+import numpy as np
 import psutil, pytest
+from PIL import Image
 from lab import Lab, copy_tree
 
 
@@ -25,6 +27,16 @@ def installed(tmp_path_factory):
 def test_wheel_brings_all_chapters(installed):
     names = lambda folder: {p.relative_to(folder).as_posix() for p in folder.rglob('*') if p.is_file() and p.suffix not in ('.yml', '.scss', '.txt')}
     assert names(installed/'petseg_nb/nbs') == names(installed.parent/'tree/nbs')
+
+
+def test_wheel_brings_the_model_that_predicts_without_a_checkpoint(installed, tmp_path):
+    photo = installed/'petseg_nb/samples/images/Bengal_43.jpg'
+    run = subprocess.run([sys.executable, '-c', 'import petseg_nb, sys; from petseg_nb.cli import petseg_predict; petseg_predict(); print(petseg_nb.__file__)',
+                          photo, '--out_dir', 'masks'], cwd=tmp_path, env=os.environ | {'PYTHONPATH': str(installed)}, capture_output=True, text=True)
+    assert run.returncode == 0 and run.stdout.splitlines()[-1] == str(installed/'petseg_nb/__init__.py'), run
+    assert (installed/'petseg_nb/pretrained.safetensors').stat().st_size < 4_000_000
+    mask, trimap = np.array(Image.open(tmp_path/'masks/Bengal_43_mask.png')) == 255, np.array(Image.open(installed/'petseg_nb/samples/annotations/trimaps/Bengal_43.png'))
+    assert (mask == (trimap != 2)).mean() > .95
 
 
 def old_copy(folder):

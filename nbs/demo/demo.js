@@ -216,7 +216,7 @@ async function show(blob, name) {
   const mine = ++turn
   say('busy', `Looking at ${name} …`)
   try {
-    await network.catch(() => { throw new Error('The network could not be loaded. Reload the page.') })
+    await network.catch(() => { throw new Error('The network could not be loaded. Reload the page; in a copy of the repository, run python scripts/demo.py first.') })
     const start = performance.now(), bitmap = await decode(blob, name)
     await new Promise(done => setTimeout(done)) // lets the page show what was said
     const map = await predict(bitmap)
@@ -273,4 +273,4 @@ for (const kind of ['dragover', 'dragleave', 'drop']) document.addEventListener(
 })
 
 network = load()
-network.then(() => { if (!turn) say('ready', '') }, () => say('error', 'The network could not be loaded. Reload the page.'))
+network.then(() => { if (!turn) say('ready', '') }, () => say('error', 'The network could not be loaded. Reload the page; in a copy of the repository, run python scripts/demo.py first.'))
