@@ -2,7 +2,7 @@
 
 python bench/startup.py --rounds 5
 
-Rows are processes of their own: the help of each command, a prediction of one small picture, and the import cells of each chapter.
+Rows are processes of their own: the help of each command, a prediction of one small picture, and the first cell of each chapter.
 They take turns, so that company on the machine meets all of them. Printed are medians of processor seconds, which company changes
 least. Of the prediction, its work is taken off as well: what a second call in the same process takes.
 """
@@ -25,15 +25,11 @@ print(time.process_time() - start)
 def command(name): return f'from petseg_nb.cli import petseg_{name}; petseg_{name}()'
 
 
-def import_cells(path):
-    "What a chapter runs before its first line that does something"
-    code = []
+def first_cell(path):
+    "The first cell of a chapter that does anything: its imports"
     for cell in json.loads(path.read_text(encoding='utf-8'))['cells']:
         source = ''.join(cell['source'])
-        if cell['cell_type'] != 'code' or 'eval: false' in source: continue
-        if not all(isinstance(node, (ast.Import, ast.ImportFrom)) for node in ast.parse(source).body): break
-        code.append(source)
-    return '\n'.join(code)
+        if cell['cell_type'] == 'code' and 'eval: false' not in source and ast.parse(source).body: return source
 
 
 def stage(folder):
@@ -68,7 +64,7 @@ def main():
         rows = {'import torch': ('import torch',), **{f'petseg_{name} --help': (command(name), '--help') for name in HELP},
                 'petseg_predict, one small picture': (command('predict'), *words), 'its work': (WORK, *words)}
         chapters = sorted((ROOT/'nbs'/'course').glob('*.ipynb'))
-        rows |= {f'imports of {path.stem}': (import_cells(path),) for path in chapters}
+        rows |= {f'first cell of {path.stem}': (first_cell(path),) for path in chapters}
         seconds = {name: [] for name in rows}
         for _ in range(rounds + 1): # the first round only fills the disk's cache
             for name, row in rows.items():

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['FORMATS', 'LIMITS', 'CALIBRATION', 'SCORED', 'LARGEST_LOSS', 'with_preprocessing', 'as_function', 'record_graph',
-           'write_onnx', 'write_torch_export', 'write_safetensors', 'read_exported', 'differences', 'in_batches',
-           'check_exported', 'export_checkpoint', 'quantize_onnx', 'export_int8', 'segment', 'petseg_export']
+           'describe', 'write_onnx', 'write_torch_export', 'write_safetensors', 'read_exported', 'differences',
+           'in_batches', 'check_exported', 'export_checkpoint', 'quantize_onnx', 'export_int8', 'segment',
+           'petseg_export']
 
 # %% ../nbs/workshop/deploy.ipynb #6f71799e
 import argparse, json, logging, warnings
@@ -81,7 +82,10 @@ def _need_packages(format):
         raise ValueError(f'--format {format} needs packages that are missing: '
                          f'pip install {" ".join(missing)}')
 
-def _about(checkpoint, config):
+def describe(
+    checkpoint:Path, # that `load_checkpoint` reads
+    config, # `TrainConfig` of the network
+) -> str: # JSON: format, version, config, and epoch and score of the checkpoint
     "What a file says about itself, as JSON"
     from petseg_nb.runs import load_checkpoint
     state = load_checkpoint(checkpoint)
@@ -219,7 +223,7 @@ def export_checkpoint(
     _need_packages(format)
     model, config = load_model(checkpoint, 'cpu')
     with replacing(path) as part:
-        _WRITE[format](model, part, _about(checkpoint, config))
+        _WRITE[format](model, part, describe(checkpoint, config))
         return check_exported(part, format, model, config.size)
 
 # %% ../nbs/workshop/deploy.ipynb #e34a1306

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['FORMATS', 'find_pets', 'read_list', 'open_picture', 'to_rgb', 'resize_rgb', 'upright', 'as_image', 'read_pet',
-           'Defect', 'process', 'progress', 'check_pets', 'defect_table', 'replacing', 'decode_once', 'download_pets']
+           'Defect', 'picture_defects', 'process', 'progress', 'check_pets', 'defect_table', 'replacing', 'decode_once',
+           'download_pets']
 
 # %% ../nbs/workshop/files.ipynb #da44b5bb
 import hashlib, io, os, sys, tempfile, warnings
@@ -161,7 +162,10 @@ def _jpeg_warning(path):
 # %% ../nbs/workshop/files.ipynb #b9dbbbdd
 _MODES = {'L': 'grey', 'LA': 'grey', '1': 'grey', 'RGBA': 'transparent', 'CMYK': 'CMYK'}
 
-def _picture_defects(path):
+def picture_defects(
+    path:Path, # of a picture
+) -> list: # of `Defect`; empty if nothing is wrong
+    "What is wrong with the file of a picture"
     if not path.exists(): return [Defect('missing picture', path)]
     try:
         with Image.open(path, formats=FORMATS) as image:
@@ -248,7 +252,7 @@ def check_pets(
     unlisted = list(_unlisted(root, records))
     defects = [*_foreign_files(root), *(Defect('picture in no list', r.image) for r in unlisted)]
     for record in progress(records + unlisted, 'checking'):
-        defects += _picture_defects(record.image) + _trimap_defects(record)
+        defects += picture_defects(record.image) + _trimap_defects(record)
     return defects
 
 # %% ../nbs/workshop/files.ipynb #4bb23288

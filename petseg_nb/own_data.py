@@ -14,7 +14,7 @@ from statistics import fmean
 import numpy as np
 from PIL import Image
 from .data import course_split, scan_pets
-from .files import (Defect, _picture_defects, check_pets, defect_table, open_picture,
+from .files import (Defect, check_pets, defect_table, open_picture, picture_defects,
                              progress, upright)
 from .own_masks import ADVICE, mistake, read_mask
 
@@ -180,7 +180,7 @@ def check_own(
         try: record = OwnRecord(name, split[name], *_pair(name, pictures, masks), mask_value)
         except ValueError as e: defects.append(e.defect)
         else:
-            defects += (found := _picture_defects(record.image))
+            defects += (found := picture_defects(record.image))
             if not any(d.kind == 'unreadable picture' for d in found):
                 defects += _mask_defects(record, shares)
     return defects, shares

@@ -108,8 +108,7 @@ def _room_for(full): return _one_large if full[0] * full[1] > LARGE else nullcon
 def _look(image, size, draft=False):
     full = image.size
     with _room_for(full):
-        if draft and full[0] * full[1] > LARGE:
-            image.draft(None, [8 * s for s in view_size(full, size)])
+        if draft: image.draft(None, [4 * s for s in view_size(full, size)])
         decoded, image = image.size, upright(image)
         if image.size != decoded: full = full[::-1] # turned by a quarter
         return resize_rgb(image, view_size(full, size)), full

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from petseg_nb.data import scan_pets
-from petseg_nb.deploy import _about, write_safetensors
+from petseg_nb.deploy import describe, write_safetensors
 from petseg_nb.files import replacing
 from petseg_nb.masks import SAMPLES, trimap_to_mask
 from petseg_nb.runs import PRETRAINED, load_model
@@ -45,7 +45,7 @@ def write_folder(pets, folder):
 def pack(checkpoint):
     "Write the package's own model, without the folders of the machine that trained it"
     model, config = load_model(checkpoint, 'cpu')
-    with replacing(PRETRAINED) as part: write_safetensors(model, part, _about(checkpoint, replace(config, data_path='', weights='', out_dir='runs', device='auto', precision='auto')))
+    with replacing(PRETRAINED) as part: write_safetensors(model, part, describe(checkpoint, replace(config, data_path='', weights='', out_dir='runs', device='auto', precision='auto')))
     print(f'{PRETRAINED}: {PRETRAINED.stat().st_size / 1e6:.2f} MB')
 
 
