@@ -11,7 +11,7 @@ import argparse, json, os, platform, statistics, subprocess, sys, tempfile, time
 from contextlib import contextmanager
 from pathlib import Path
 
-CHAPTER = Path(__file__).resolve().parent.parent/'nbs'/'course'/'07_training.ipynb'
+CHAPTER = Path(__file__).resolve().parent.parent/'nbs'/'course'/'05_losses.ipynb'
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
 WAYS = {'as it is': {}, 'fixed threads': dict(OMP_NUM_THREADS=str(CORES))}
 PREDICT = 'from petseg_nb.cli import petseg_predict; petseg_predict()'
