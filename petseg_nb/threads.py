@@ -33,11 +33,12 @@ _SHARE = dict(seen=_seconds_worked(), most=0, threads=0) # before PyTorch is the
 def share_cores():
     "Give PyTorch a thread for each core that others do not use, looked up once a second"
     torch, age = sys.modules.get('torch'), time.monotonic() - _SHARE['seen'][0]
-    if not torch or age < 1 or 'OMP_NUM_THREADS' in os.environ: return
+    recent = age < 1 and _SHARE['most']      # the first look does not wait: what follows may be long
+    if not torch or recent or 'OMP_NUM_THREADS' in os.environ: return
     threads = torch.get_num_threads()
     if not _SHARE['most']: _SHARE.update(most=threads, threads=threads)
     if threads != _SHARE['threads']: return  # somebody chose it
-    if age > 10:                             # too long ago: a short look will do
+    if not .1 < age < 10:                    # no time, or too long: a short look will do
         _SHARE['seen'] = _seconds_worked()
         time.sleep(.1)
     now = _seconds_worked()
