@@ -33,7 +33,7 @@ _SHARE = dict(seen=_seconds_worked(), most=0, threads=0) # before PyTorch is the
 def share_cores():
     "Give PyTorch a thread for each core that others do not use, looked up once a second"
     torch, age = sys.modules.get('torch'), time.monotonic() - _SHARE['seen'][0]
-    recent = age < 1 and _SHARE['most']      # the first look does not wait: what follows may be long
+    recent = age < 1 and _SHARE['most']      # the first look does not wait
     if not torch or recent or 'OMP_NUM_THREADS' in os.environ: return
     threads = torch.get_num_threads()
     if not _SHARE['most']: _SHARE.update(most=threads, threads=threads)
