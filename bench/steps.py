@@ -9,8 +9,9 @@ import argparse, subprocess, sys, time
 from pathlib import Path
 import torch
 
-VARIANTS = {'reports': 'UNet, fp32, contiguous, Adam', 'ours': "UNet, petseg_train's step", 'smp': 'smp.Unet resnet34, fp32, contiguous, Adam',
-            'smp fast': 'smp.Unet resnet34, with our precision, memory format and optimiser', 'ours resnet34': "ResNet34UNet, petseg_train's step"}
+VARIANTS = {'reports': 'UNet, fp32, contiguous, Adam', 'ours': "UNet, petseg_train's step",
+            'reports resnet34': 'ResNet34UNet, fp32, contiguous, Adam', 'ours resnet34': "ResNet34UNet, petseg_train's step",
+            'smp': 'smp.Unet resnet34, fp32, contiguous, Adam', 'smp fast': 'smp.Unet resnet34, with our precision, memory format and optimiser'}
 
 
 def wait(device):
@@ -55,8 +56,8 @@ def measure(variant, args):
     images = torch.randint(0, 256, (args.batch_size, 3, args.size, args.size), dtype=torch.uint8, device=device)
     masks = torch.randint(0, 2, (args.batch_size, 1, args.size, args.size), dtype=torch.uint8, device=device)
     if variant.startswith('smp'): model = smp.Unet('resnet34', encoder_weights=None)
-    else: model = build_model('resnet34_unet') if variant == 'ours resnet34' else build_model('unet', width=args.width)
-    if variant in ('reports', 'smp'): step = plain_step(model.to(device), images, masks)
+    else: model = build_model('resnet34_unet') if variant.endswith('resnet34') else build_model('unet', width=args.width)
+    if variant in ('reports', 'reports resnet34', 'smp'): step = plain_step(model.to(device), images, masks)
     else:
         keep_memory()
         dtype = pick_precision('auto', device)
@@ -122,7 +123,9 @@ def main():
             done = subprocess.run([sys.executable, Path(__file__), *sys.argv[1:], '--only', variant], capture_output=True, text=True, check=True)
             found[variant].append(float(done.stdout.split()[-1]))
     best = {variant: min(found[variant]) for variant in VARIANTS}
-    for variant, time_ in best.items(): print(f"{time_:8.4f} s a picture, {best['reports'] / time_:5.2f} x the reports' step: {VARIANTS[variant]}")
+    for variant, time_ in best.items():
+        plain = best['reports resnet34' if variant.endswith('resnet34') else 'reports']
+        print(f"{time_:8.4f} s a picture, {plain / time_:5.2f} x the reports' step: {VARIANTS[variant]}")
     print(f"our UNet's step runs at {flops(args) / best['ours'] / max(found['peak']):.0%} of the fastest matrix product in its precision, {max(found['peak']) / 1e9:.0f} GFLOP/s")
 
 
