@@ -8,6 +8,7 @@ __all__ = ['train_and_score', 'load_results', 'compare', 'comparison_table', 'by
 # %% ../nbs/workshop/comparison.ipynb #f045445a
 import json, time
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -53,8 +54,14 @@ def load_results(
 ) -> list: # of dicts
     "The runs that a comparison has done; a line that was cut off when it was killed does not count"
     if not path.exists(): return []
-    lines = path.read_text(encoding='utf-8').splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith('\n')]
+    lines = path.read_text(encoding='utf-8', errors='replace').splitlines(keepends=True)
+    return [_row(line, f'{path}, line {i}') for i, line in enumerate(lines, 1) if line[-1] == '\n']
+
+def _row(line, where):
+    with suppress(ValueError, RecursionError):
+        row = json.loads(line)
+        if isinstance(row, dict) and {'recipe', 'model', 'seed', 'config'} <= row.keys(): return row
+    raise ValueError(f'{where} is not the result of a run: delete the line, or use another folder')
 
 def _append(path, row):
     whole = ''.join(json.dumps(r) + '\n' for r in [*load_results(path), row])

@@ -73,6 +73,7 @@ class PetDataset(Dataset):
         cache_dir=None, # folder for the decode-once cache; None decodes at each access
         seed:int=0, # seed of the transforms
     ):
+        if size < 1: raise ValueError(f'size={size}: use 1 or more pixels')
         self.records, self.size, self.border = list(records), size, border
         self.transform, self.seed = transform, seed
         self.epoch = torch.zeros((), dtype=torch.int64).share_memory_() # worker processes see it
