@@ -94,6 +94,7 @@ def _read_labelme(path):
         for shape in drawing['shapes']:
             kind, points = shape.get('shape_type') or 'polygon', shape['points']
             if kind not in _SHAPES: raise mistake('shape without an area', path, f'has a {kind}')
+            if not all(math.isfinite(x) for point in points for x in point): raise ValueError('inf')
             fill = list(labels).index(shape['label'])
             _SHAPES[kind](ImageDraw.Draw(image), [tuple(point) for point in points], fill)
     except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as e:
