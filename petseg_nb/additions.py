@@ -39,9 +39,9 @@ def check_memory(
     training:bool=False, # with gradients, and with what an optimiser keeps
 ) -> None:
     "`ValueError` for a network that needs more memory than there is, by a low estimate"
-    wide, busy = (config.width,) * 2 if config.model == 'unet' else (64, 12) # as a UNet of these
-    weights = 30_000 * wide**2 * (4 if training else 1)                      # bytes
-    maps = (80 if training else 8) * busy * pictures * config.size**2       # bytes
+    wide, busy = (config.width,) * 2 if config.model == 'unet' else (56, 12)
+    weights = 30_000 * wide**2 * (3 if training else 1)                      # bytes
+    maps = (40 if training else 8) * busy * pictures * config.size**2        # bytes
     free = _free_memory(pick_device(config.device))
     if weights + maps <= free: return
     many = f'size={config.size} with {pictures} pictures at once'

@@ -38,7 +38,8 @@ def read_lines(
     path:Path, # of a text file in UTF-8
 ) -> list: # of strings, without the mark with which some editors begin a file
     "The lines of a text file; `ValueError` or `OSError` if it is not there or not UTF-8"
-    if not path.is_file(): raise FileNotFoundError(f'{path} is not there, or is no file: restore it')
+    if not path.is_file():
+        raise FileNotFoundError(f'{path} is not there, or is no file: restore it')
     try: return path.read_text(encoding='utf-8-sig').splitlines()
     except UnicodeDecodeError: raise ValueError(f'{path} is not UTF-8: save it as such') from None
 
