@@ -8,7 +8,7 @@ __all__ = ['FORMATS', 'find_pets', 'read_lines', 'read_list', 'open_picture', 't
            'explain', 'decode_once', 'download_pets']
 
 # %% ../nbs/workshop/files.ipynb #da44b5bb
-import hashlib, io, os, re, sys, tempfile, warnings
+import hashlib, io, os, re, shutil, sys, tempfile, warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -180,7 +180,7 @@ def picture_defects(
     path:Path, # of a picture
 ) -> list: # of `Defect`; empty if nothing is wrong
     "What is wrong with the file of a picture"
-    if not path.is_file(): return [Defect('missing picture', path)]
+    if not os.path.isfile(path): return [Defect('missing picture', path)]
     try:
         with Image.open(path, formats=FORMATS) as image:
             image.load()
@@ -195,15 +195,15 @@ def picture_defects(
 # %% ../nbs/workshop/files.ipynb #aabdfe97
 def _trimap_defects(record):
     path = record.trimap
-    if not path.is_file(): return [Defect('missing trimap', path)]
+    if not os.path.isfile(path): return [Defect('missing trimap', path)]
     try: trimap = np.array(Image.open(path, formats=FORMATS))
     except Exception as e: return [Defect('unreadable trimap', path, _reason(e))]
     values, defects = set(np.unique(trimap).tolist()), []
     if not values <= {1, 2, 3}:
         defects.append(Defect('values outside 1 to 3', path, f'{sorted(values)[:8]}'))
     elif 1 not in values: defects.append(Defect('no pet pixel', path))
-    try: size = Image.open(record.image).size
-    except OSError: return defects # a defect of the picture, which has its own check
+    try: size = open_picture(record.image, lambda image: image.size)
+    except ValueError: return defects # a defect of the picture, which has its own check
     if trimap.shape != size[::-1]:
         defects.append(Defect('size differs', path, f'trimap {trimap.shape[::-1]}, picture {size}'))
     return defects
@@ -331,6 +331,13 @@ def _cache_name(records, size):
         identity.update(f'{path.name} {stat.st_size} {stat.st_mtime_ns}\n'.encode())
     return f'pets-{size}px-{len(records)}-{identity.hexdigest()[:16]}.npy'
 
+def _need_space(folder, size):
+    "`OSError` unless a file of `size` bytes finds room"
+    if (free := shutil.disk_usage(folder).free) < size:
+        raise OSError(f'{folder} has {free // 10**6:,} MB left, and the decoded pictures need '
+                      f'{size // 10**6:,} MB: lower the size, or set XDG_CACHE_HOME to a folder '
+                      'on a larger disk')
+
 # %% ../nbs/workshop/files.ipynb #94b564bd
 def decode_once(
     records:list, # of `PetRecord`
@@ -346,6 +353,7 @@ def decode_once(
                       'XDG_CACHE_HOME to another folder') from None
     with FileLock(f'{path}.lock'):
         if not path.exists():
+            _need_space(folder, len(records) * size**2 * 4)
             with replacing(path) as part, open(part, 'wb') as f, ThreadPoolExecutor() as pool:
                 header = dict(descr='|u1', fortran_order=False, shape=(len(records), size, size, 4))
                 np.lib.format.write_array_header_2_0(f, header)

@@ -7,6 +7,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
+from unittest.mock import Mock
 import numpy as np
 import pytest
 import torch
@@ -830,6 +831,24 @@ def test_a_cache_that_can_not_be_written(world, tmp_path, monkeypatch):
     status, _, err = run('train', words_of('train TINY --data_path W/pets', world, tmp_path)[1])
     assert status == 2 and err.count('\n') == 1 and 'file/petseg_nb can not be used' in err and 'XDG_CACHE_HOME' in err, err
     with pytest.raises(OSError, match='XDG_CACHE_HOME'): decode_once(scan_pets(world/'pets'), 16, world/'file')
+
+
+def test_a_disk_that_is_too_small_is_noticed_before(world, tmp_path, monkeypatch):
+    from petseg_nb import files
+    monkeypatch.setattr(files.shutil, 'disk_usage', lambda folder: Mock(free=10**4))
+    status, _, err = run('train', words_of('train TINY --size 1024 --data_path W/pets', world, tmp_path)[1])
+    assert status == 2 and err.count('\n') == 1 and 'petseg_nb has 0 MB left' in err and 'need 20 MB: lower the size, or set XDG_CACHE_HOME' in err, err
+    assert not list(tmp_path.rglob('*.npy')) and not (tmp_path/'out').exists()
+
+
+@pytest.mark.parametrize('folder, words', [pytest.param(folder, words, id=folder) for folder, *words in rows(DATASETS) if ' ' not in folder])
+def test_the_check_reads_whatever_lies_there(world, folder, words):
+    "It ends with a table of defects or, where there is nothing to make one of, with the line that a training ends with"
+    before = tree(world)
+    status, out, err = run('check_data', [str(world/folder)])
+    if status: assert status == 2 and not out and err.count('\n') == 1 and all(part in err for part in words), err
+    else: assert not err and out and not out.startswith('no defects'), out
+    assert tree(world) == before
 
 
 def test_the_limit_of_pixels_can_be_raised(world):
