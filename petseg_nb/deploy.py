@@ -9,7 +9,7 @@ __all__ = ['FORMATS', 'LIMITS', 'CALIBRATION', 'SCORED', 'LARGEST_LOSS', 'with_p
            'petseg_export']
 
 # %% ../nbs/workshop/deploy.ipynb #6f71799e
-import argparse, json, logging, warnings
+import argparse, io, json, logging, warnings
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from importlib.util import find_spec
@@ -115,9 +115,11 @@ def write_torch_export(
 ):
     "The graph as PyTorch keeps it"
     import torch
-    with open(path, 'wb') as file, warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter('ignore') # of weights that lie side by side in memory
-        torch.export.save(record_graph(model), file, extra_files={'petseg_nb': about})
+        torch.export.save(record_graph(model), file := io.BytesIO(),
+                          extra_files={'petseg_nb': about})
+    path.write_bytes(file.getvalue())
 
 # %% ../nbs/workshop/deploy.ipynb #a84627c1
 def write_safetensors(
@@ -126,10 +128,10 @@ def write_safetensors(
     about:str='{}', # JSON, for the key `petseg_nb`
 ):
     "The weights, float32 as float16; counts stay as they are"
-    from safetensors.torch import save_file
+    from safetensors.torch import save
     weights = {name: (t.half() if t.is_floating_point() else t).contiguous()
                for name, t in model.state_dict().items()}
-    save_file(weights, path, {'petseg_nb': about})
+    path.write_bytes(save(weights, {'petseg_nb': about}))
 
 # %% ../nbs/workshop/deploy.ipynb #00a6730a
 def _read_onnx(path):
