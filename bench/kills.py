@@ -100,9 +100,9 @@ class Comparing:
 
 
 def start(work, folder):
-    "The process number of a process that does the work; what it says is in the file `log`"
+    "The process number of a process that does the work; what it says is in the file `log` beside the folder"
     if pid := os.fork(): return pid
-    log = os.open(folder/'log', os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    log = os.open(folder.parent/'log', os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
     os.dup2(log, 1), os.dup2(log, 2)
     status = 1
     try: status = work(folder) or 0
@@ -111,7 +111,7 @@ def start(work, folder):
 
 
 def finish(work, folder):
-    if os.waitpid(start(work, folder), 0)[1]: raise AssertionError((folder/'log').read_text())
+    if os.waitpid(start(work, folder), 0)[1]: raise AssertionError((folder.parent/'log').read_text())
 
 
 def prepare(job, folder):

@@ -10,7 +10,7 @@ labels of figures) is left alone. Modules take turns.
 
 A line of JSON per mutant is kept in bench/mutants.jsonl: what was changed, and what killed it. One that lived runs again with the next call, so that a new test is tried on it, unless a
 person has written into its line why it is no mistake: the field `equivalent`."""
-import argparse, ast, copy, hashlib, json, os, re, shutil, signal, subprocess, sys, tempfile, time, traceback
+import argparse, ast, copy, hashlib, json, os, re, resource, shutil, signal, subprocess, sys, tempfile, time, traceback
 from functools import cache
 from importlib import import_module
 from itertools import zip_longest
@@ -129,23 +129,29 @@ def run_test(test, tree):
 
 
 def failure(test, tree, seconds):
-    "Why a test fails on the tree, in one line; empty if it passes"
+    "Why a test fails on the tree, in one line; empty if it passes, or has no end and is no notebook"
     with tempfile.TemporaryFile('w+') as said:
         if not (pid := os.fork()):
             os.dup2(said.fileno(), 1), os.dup2(said.fileno(), 2)
+            resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
             try: run_test(test, tree)
             except BaseException: traceback.print_exc()
             finally: os._exit(1)
-        end = time.monotonic() + seconds
-        while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
-            if time.monotonic() > end:
-                os.killpg(pid, signal.SIGKILL), os.waitpid(pid, 0)
-                return f'{test.stem}: no end within {seconds} s' if test.suffix == '.ipynb' else ''
-            time.sleep(.05)
-        if ended[1] == 0: return ''
+        status = waited(pid, 10 * seconds)
+        if status is None or os.WIFSIGNALED(status): return f'{test.stem}: no end within {seconds} s' if test.suffix == '.ipynb' else ''
+        if status == 0: return ''
         said.seek(0)
         lines = [line.strip() for line in said if re.search(r'\w(Error|Exception|Interrupt|Exit)\b|^FAILED', line)] or ['it ended without a word']
         return f'{test.stem}: {lines[-1][:160]}'.replace(str(tree), '.')
+
+
+def waited(pid, seconds):
+    "The status with which a process ended; None if it had to be killed, with all that it started"
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if (ended := os.waitpid(pid, os.WNOHANG))[0]: return ended[1]
+        time.sleep(.05)
+    os.killpg(pid, signal.SIGKILL), os.waitpid(pid, 0)
 
 
 def put(path, before, after):
@@ -158,16 +164,21 @@ def put(path, before, after):
     path.write_text(text.replace(before, after) if path.suffix == '.py' else json.dumps(notebook), encoding='utf-8')
 
 
+def used(): return sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) # seconds of a processor, whatever else it does
+
+
 def try_mutant(mutant, limit):
     "The row of a mutant, with what killed it"
     row, notebook, before, after = mutant
-    start, why = time.monotonic(), ''
+    start, why, tried = used(), '', []
     with tempfile.TemporaryDirectory(prefix='mutant') as folder:
         tree = copy_tree(Path(folder).resolve()/'tree')
         for place in (f"petseg_nb/{row['module'].replace('.', '/')}.py", notebook): put(tree/place, before, after)
         for test in tests_of(row['module'], notebook):
-            if time.monotonic() - start > limit or (why := failure(test, tree, 3 * limit)): break
-    return row | dict(seconds=round(time.monotonic() - start, 1), killed_by=why)
+            if used() - start > limit: break
+            tried.append(test.stem)
+            if why := failure(test, tree, 3 * limit): break
+    return row | dict(tried=tried, seconds=round(used() - start, 1), killed_by=why)
 
 
 def copy_tree(to):
@@ -178,7 +189,7 @@ def copy_tree(to):
 
 
 @cache
-def tracked(): return subprocess.run(['git', 'ls-files', '-z'], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split('\0')[:-1]
+def tracked(): return subprocess.run(['git', 'ls-files', '-coz', '--exclude-standard'], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split('\0')[:-1]
 
 
 def main():
@@ -186,7 +197,7 @@ def main():
     parser.add_argument('--n', type=int, default=200, help='mutants, of all modules together')
     parser.add_argument('--seed', default='0', help='of their choice')
     parser.add_argument('--only', nargs='+', help='modules')
-    parser.add_argument('--limit', type=int, default=120, help='seconds after which no other test of a mutant is begun')
+    parser.add_argument('--limit', type=int, default=120, help='seconds of a processor after which no other test of a mutant is begun')
     args = parser.parse_args()
     paths = [p for p in sorted(ROOT.glob('petseg_nb/**/*.py')) if p.name not in ('_modidx.py', '__init__.py') and (not args.only or p.stem in args.only)]
     plan = [m for turn in zip_longest(*(mutants(path, args.seed) for path in paths)) for m in turn if m][:args.n]
