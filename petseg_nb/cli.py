@@ -22,7 +22,12 @@ from .config import CHOICES, TOYS, NetworkConfig, TrainConfig, config_from
 # %% ../nbs/workshop/cli.ipynb #9b35c051
 def _run(command, argv):
     "Call `command(argv)`; bad input ends the program with one line and status 2, Ctrl-C with 130"
-    try: command(argv)
+    try:
+        command(argv)
+        sys.stdout.flush()
+    except BrokenPipeError: # whoever read the output has left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1) # where Python flushes what is left
+        sys.exit(141) # as if by SIGPIPE
     except KeyboardInterrupt as e: message, status = e.args or ('stopped', 130) # of `Stopped`: both
     except (ValueError, OSError, RuntimeError, MemoryError) as e:
         from petseg_nb.files import explain
@@ -285,33 +290,19 @@ def _parts(args, config):
     return data_path, {part: PetDataset(records[part], config.size, args.border,
                                         cache_dir=cache_dir()) for part in parts}
 
-# %% ../nbs/workshop/cli.ipynb #19a3d033
-def _print_evaluation(summary, folder):
-    "What `petseg_evaluate` says at the end"
-    from petseg_nb.scorecard import report
-    s, best = summary, summary['best_threshold_on_valid']
-    print(f"{s['all']['pictures']} {s['split']} pictures, border counted as {s['border']}, "
-          f"threshold {s['threshold']}, tta {s['tta']}; in brackets 95 % intervals over pictures\n")
-    print(report(summary, s['size']))
-    print(f"\nbest threshold on {best['pictures']} validation pictures: {best['threshold']}, "
-          f"Dice {best['gain']:+.4f} there against 0.5; not applied" if best else
-          '\nno validation pictures, so no threshold is chosen')
-    if s['split'] == 'test': print('these are test pictures: choose nothing by their scores')
-    print(f'files: {folder}')
-
 # %% ../nbs/workshop/cli.ipynb #4589016d
 def _evaluate(argv):
     args = _evaluation_flags(argv)
     import matplotlib
     from petseg_nb.evaluation import choose_threshold, evaluate, summarize_groups
-    from petseg_nb.scorecard import calibration_error, evaluation_figures, write_evaluation
+    from petseg_nb.scorecard import (calibration_error, closing_report, evaluation_figures,
+                                     write_evaluation)
     from petseg_nb.inference import predict_probabilities
     from petseg_nb.runs import load_model
     model, config = load_model(args.checkpoint)
     data_path, parts = _parts(args, config)
     run_dir = args.checkpoint.parent if args.checkpoint.is_file() else args.checkpoint
-    folder = args.out_dir or run_dir/args.split
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder := args.out_dir or run_dir/args.split).mkdir(parents=True, exist_ok=True)
     # float32: the same scores on each machine
     predict = partial(predict_probabilities, model, tta=args.tta, precision='fp32')
     scored = {part: evaluate(predict, dataset, args.threshold, config.batch_size)
@@ -324,7 +315,7 @@ def _evaluate(argv):
     matplotlib.use('agg')
     write_evaluation(folder, pictures, summary, evaluation_figures(
         predict, parts[args.split], pictures, valid, args.threshold))
-    _print_evaluation(summary, folder)
+    print(closing_report(summary, folder))
 
 # %% ../nbs/workshop/cli.ipynb #f1a15e02
 def petseg_evaluate(argv:list=None): # the command line's words; None takes them from `sys.argv`

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 import matplotlib.pyplot as plt
 from .config import TrainConfig
 from .evaluation import evaluate
-from .files import progress, replacing
+from .files import alone_in, progress, replacing
 from .inference import predict_probabilities
 from .recipes import RECIPES, recipe_config
 from .runs import fit, initial_model, load_model, new_loaders
@@ -126,12 +126,14 @@ def compare(
     budget = _budget([(r, m) for r in recipes for m in models], epochs, seconds, changes, folder)
     plan = [(dict(recipe=r, model=m, seed=s), recipe_config(r, m, **changes, epochs=n, seed=s))
             for s in seeds for (r, m), n in budget.items()]
-    plan = [(key, config) for key, config in plan if not _is_done(load_results(path), key, config)]
-    for key, config in progress(plan, 'comparing'):
-        run = folder/'-'.join(map(str, key.values()))
-        scores = train_and_score(config, new_loaders(config, cache_dir), run)
-        _append(path, key | scores | dict(config=asdict(config)))
-        (run/'last.pt').unlink() # it is three times as large as the network, and of no more use
+    folder.mkdir(parents=True, exist_ok=True)
+    with alone_in(folder):
+        plan = [(key, c) for key, c in plan if not _is_done(load_results(path), key, c)]
+        for key, config in progress(plan, 'comparing'):
+            run = folder/'-'.join(map(str, key.values()))
+            scores = train_and_score(config, new_loaders(config, cache_dir), run)
+            _append(path, key | scores | dict(config=asdict(config)))
+            (run/'last.pt').unlink() # three times as large as the network, and of no more use
     return load_results(path)
 
 # %% ../nbs/workshop/comparison.ipynb #3c47d582

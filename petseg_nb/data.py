@@ -7,7 +7,7 @@ __all__ = ['IMAGENET_MEAN', 'IMAGENET_STD', 'NORMALIZATIONS', 'PetRecord', 'scan
            'show_batch', 'EpochBatches', 'pet_dataloaders', 'set_epoch', 'normalize', 'normalize_for']
 
 # %% ../nbs/course/02_data.ipynb #fdef92ff
-import signal
+import atexit, multiprocessing, signal
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,6 +136,13 @@ class EpochBatches(Sampler):
 def _leave_signals(worker):
     "Ctrl-C and a scheduler's SIGTERM go to workers too; the main process decides when they end"
     for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, signal.SIG_IGN)
+
+@atexit.register
+def _end_workers():
+    "Those of loaders that are still in use, or Python would wait for them for ever"
+    if hasattr(signal, 'SIGCHLD'): signal.signal(signal.SIGCHLD, signal.SIG_DFL) # PyTorch's alarm
+    for process in multiprocessing.active_children():
+        if process.daemon: process.kill()
 
 def _order(part, count, batch_size, seed):
     if part == 'train': return dict(batch_sampler=EpochBatches(count, batch_size, seed))

@@ -9,7 +9,7 @@ __all__ = ['FORMATS', 'LIMITS', 'CALIBRATION', 'SCORED', 'LARGEST_LOSS', 'with_p
            'petseg_export']
 
 # %% ../nbs/workshop/deploy.ipynb #6f71799e
-import argparse, json, logging, warnings
+import argparse, io, json, logging, warnings
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from importlib.util import find_spec
@@ -115,9 +115,11 @@ def write_torch_export(
 ):
     "The graph as PyTorch keeps it"
     import torch
-    with open(path, 'wb') as file, warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter('ignore') # of weights that lie side by side in memory
-        torch.export.save(record_graph(model), file, extra_files={'petseg_nb': about})
+        torch.export.save(record_graph(model), file := io.BytesIO(),
+                          extra_files={'petseg_nb': about})
+    path.write_bytes(file.getvalue())
 
 # %% ../nbs/workshop/deploy.ipynb #a84627c1
 def write_safetensors(

@@ -5,18 +5,19 @@
 # %% auto #0
 __all__ = ['FORMATS', 'find_pets', 'read_lines', 'read_list', 'open_picture', 'to_rgb', 'resize_rgb', 'upright', 'as_image',
            'read_pet', 'Defect', 'picture_defects', 'process', 'progress', 'check_pets', 'defect_table', 'replacing',
-           'explain', 'decode_once', 'download_pets']
+           'save_picture', 'explain', 'decode_once', 'alone_in', 'download_pets']
 
 # %% ../nbs/workshop/files.ipynb #da44b5bb
-import hashlib, io, os, re, shutil, sys, tempfile, warnings
+import hashlib, io, os, re, shutil, sys, tempfile, warnings, zlib
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
@@ -292,7 +293,19 @@ def replacing(
     try:
         yield part
         os.replace(part, path)
+    except OSError as e: # a full disk does not say of which file
+        if e.errno and not e.filename: e.filename = str(path)
+        raise
     finally: part.unlink(missing_ok=True)
+
+def save_picture(
+    image:Image.Image, # of a mode that the format knows
+    path:Path, # file to write
+    **options, # of Pillow's `save`: `format`, and others
+):
+    "Write a picture; `OSError` if the disk is full"
+    with open(path, 'wb') as f: # to a file with a number Pillow would write half a JPEG in silence
+        image.save(SimpleNamespace(write=f.write, flush=f.flush), **options)
 
 # %% ../nbs/workshop/files.ipynb #fa110002
 _KNOWN = { # how an error begins: its remedy
@@ -301,6 +314,9 @@ _KNOWN = { # how an error begins: its remedy
         '--size or --batch_size, or lower --accumulate',
     r'\w*Memory|RuntimeError .*allocate':
         'there is too little memory: lower --batch_size or --size, or raise --accumulate',
+    'RuntimeError .*DataLoader worker':
+        'a worker that prepares pictures was killed, as where memory is short: use fewer '
+        '--workers, and continue a run with --resume',
     'RuntimeError Could not determine home':
         'a path begins with ~ and a name that nobody has here: write it in full'}
 
@@ -338,6 +354,22 @@ def _need_space(folder, size):
                       f'{size // 10**6:,} MB: lower the size, or set XDG_CACHE_HOME to a folder '
                       'on a larger disk')
 
+# %% ../nbs/workshop/files.ipynb #94b564bc
+def _write_cache(path, records, size):
+    header = dict(descr='|u1', fortran_order=False, shape=(len(records), size, size, 4))
+    with replacing(path) as part, open(part, 'wb') as f, ThreadPoolExecutor() as pool:
+        np.lib.format.write_array_header_2_0(f, header)
+        pixels = pool.map(lambda r: read_pet(r, size), records)
+        for p in progress(pixels, 'decoding', len(records)): f.write(p.tobytes())
+        f.flush()
+        f.write(zlib.crc32(np.memmap(part, np.uint8, 'r')).to_bytes(4, 'big'))
+
+def _is_whole(path):
+    "Whether a cache ends with the checksum of all that stands before"
+    if path.stat().st_size <= 4: return False
+    data = np.memmap(path, np.uint8, 'r')
+    return zlib.crc32(data[:-4]) == int.from_bytes(data[-4:].tobytes(), 'big')
+
 # %% ../nbs/workshop/files.ipynb #94b564bd
 def decode_once(
     records:list, # of `PetRecord`
@@ -352,14 +384,27 @@ def decode_once(
         raise OSError(f'{folder} can not be used for decoded pictures ({e.strerror}): set '
                       'XDG_CACHE_HOME to another folder') from None
     with FileLock(f'{path}.lock'):
-        if not path.exists():
+        damaged = path.exists() and not _is_whole(path)
+        if damaged: print(f'{path} is damaged: its pictures are decoded again', file=sys.stderr)
+        if damaged or not path.exists():
             _need_space(folder, len(records) * size**2 * 4)
-            with replacing(path) as part, open(part, 'wb') as f, ThreadPoolExecutor() as pool:
-                header = dict(descr='|u1', fortran_order=False, shape=(len(records), size, size, 4))
-                np.lib.format.write_array_header_2_0(f, header)
-                pixels = pool.map(lambda r: read_pet(r, size), records)
-                for p in progress(pixels, 'decoding', len(records)): f.write(p.tobytes())
+            _write_cache(path, records, size)
     return np.load(path, mmap_mode='r')
+
+# %% ../nbs/workshop/files.ipynb #94b564b7
+@contextmanager
+def alone_in(
+    folder:Path, # to write into; of several processes that work together, the first locks it
+):
+    "Keep others out of a folder while the block lasts; `ValueError` if another is in there"
+    lock = FileLock(folder/'.lock', timeout=0)
+    try:
+        if process()[0] == 0: lock.acquire()
+    except Timeout:
+        message = f'{folder} is in use by another run: wait for its end, or stop it'
+        raise ValueError(message) from None
+    try: yield
+    finally: lock.release()
 
 # %% ../nbs/workshop/files.ipynb #ff85e831
 _MANUAL = '''Oxford-IIIT Pet could not be downloaded{reason}

@@ -19,7 +19,8 @@ from threading import Lock
 from typing import NamedTuple
 import numpy as np
 from PIL import Image
-from .files import as_image, open_picture, replacing, resize_rgb, to_rgb, upright
+from .files import (
+    as_image, open_picture, replacing, resize_rgb, save_picture, to_rgb, upright)
 from .masks import cutout, mask_image, tint
 
 # %% ../nbs/workshop/pictures.ipynb #8c69ad89
@@ -225,7 +226,7 @@ def _predict(segmenter, jobs, batch_size):
 
 # %% ../nbs/workshop/pictures.ipynb #3ca1eb1b
 def _save(image, path, **options):
-    with replacing(path) as part: image.save(part, **options)
+    with replacing(path) as part: save_picture(image, part, **options)
 
 def _load(image):
     image.load()

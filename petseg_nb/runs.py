@@ -24,7 +24,7 @@ from .additions import OPTIMIZERS, SCHEDULES, add_up, check_memory, pick_device
 from .additions import pick_memory_format, pick_precision, update_average
 from .config import TrainConfig, config_from
 from .data import normalize_for, pet_dataloaders, set_epoch
-from .files import process, progress, replacing
+from .files import alone_in, process, progress, replacing
 from .losses import LOSSES
 from .own_data import parts_to_train
 from .resnet34_unet import build_model, load_encoder
@@ -411,17 +411,17 @@ def fit(
 ) -> list: # a dict per epoch: epoch, learning_rate, train_loss, valid_loss, valid_dice, valid_iou
     "Train, and keep the best; `ValueError` for what is not finite, `Stopped` if asked to stop"
     run = Run(model, config, len(loaders['train']))
-    restore(run, run_dir/'last.pt')
-    done = len(run.history) * run.steps + run.step
-    bar = progress(total=config.epochs * run.steps, done=done)
-    with finish_step_first() as asked, bar:
-        while not is_over(run):
-            set_epoch(loaders['train'], len(run.history), run.step)
-            train_epoch(run, loaders['train'], asked, bar)
-            if run.step == run.steps: end_epoch(run, loaders['valid'])
-            save_run(run, run_dir)
-            if run.step == 0: report(run, bar, callbacks)
-            if any(add_up(len(asked))): raise stopped(run, asked)
+    with alone_in(run_dir), finish_step_first() as asked:
+        restore(run, run_dir/'last.pt')
+        done = len(run.history) * run.steps + run.step
+        with progress(total=config.epochs * run.steps, done=done) as bar:
+            while not is_over(run):
+                set_epoch(loaders['train'], len(run.history), run.step)
+                train_epoch(run, loaders['train'], asked, bar)
+                if run.step == run.steps: end_epoch(run, loaders['valid'])
+                save_run(run, run_dir)
+                if run.step == 0: report(run, bar, callbacks)
+                if any(add_up(len(asked))): raise stopped(run, asked)
     return run.history
 
 # %% ../nbs/workshop/runs.ipynb #a0ce25b3

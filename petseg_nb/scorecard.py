@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['reliability', 'calibration_error', 'plot_calibration', 'plot_threshold', 'plot_gallery', 'ranking',
-           'evaluation_figures', 'report', 'write_evaluation']
+           'evaluation_figures', 'report', 'closing_report', 'write_evaluation']
 
 # %% ../nbs/workshop/scorecard.ipynb #aa5ded2a
 import csv, json
@@ -165,6 +165,23 @@ def report(
             here, there = (_with_interval(s[f'dice{at}'], s[f'dice_interval{at}']) for at in _SIZES)
             lines.append(f'{name:28} {s["pictures"]:8}  {here:24} {s["iou"]:.4f}  {there}')
     return '\n'.join(line.rstrip() for line in lines)
+
+# %% ../nbs/workshop/scorecard.ipynb #19a3d033
+def closing_report(
+    summary:dict, # what `petseg_evaluate` writes as `summary.json`
+    folder:Path, # where its files are
+) -> str: # lines of text
+    "What `petseg_evaluate` says at the end"
+    s, best = summary, summary['best_threshold_on_valid']
+    lines = [f"{s['all']['pictures']} {s['split']} pictures, border counted as {s['border']}, "
+             f"threshold {s['threshold']}, tta {s['tta']}; in brackets 95 % intervals over "
+             'pictures', '', report(summary, s['size']), '']
+    lines.append('no validation pictures, so no threshold is chosen' if not best else
+                 f"best threshold on {best['pictures']} validation pictures: "
+                 f"{best['threshold']}, Dice {best['gain']:+.4f} there against 0.5; not applied")
+    if s['split'] == 'test':
+        lines.append('these are test pictures: choose nothing by their scores')
+    return '\n'.join([*lines, f'files: {folder}'])
 
 # %% ../nbs/workshop/scorecard.ipynb #c57cfa04
 def write_evaluation(

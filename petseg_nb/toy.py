@@ -17,6 +17,7 @@ from tqdm import tqdm
 from petseg_nb.drawing import (
     BREEDS, blur, coat, ellipse, fill, light, make_pet, move, noise, paint, paint_pet, rgb, smooth,
     stroke)
+from .files import save_picture
 from .masks import silhouette_to_trimap
 
 # %% ../nbs/workshop/toy.ipynb #a35d8ae1
@@ -185,7 +186,8 @@ def write_toy_pets(
     for line in tqdm(lines, 'drawing toy pets', unit='pet', disable=None):
         name = line.split()[0]
         picture, trimap = draw_toy_pet(name, seed)
-        Image.fromarray(picture).save(root/f'images/{name}.jpg', quality=92)
+        path = root/f'images/{name}.jpg'
+        save_picture(Image.fromarray(picture), path, format='JPEG', quality=92)
         Image.fromarray(trimap).save(root/f'annotations/trimaps/{name}.png')
     trainval = [line for i, line in enumerate(lines) if i % 4 < 3]
     lists = {'list': [HEADER.format(n=n, seed=seed)] + lines, 'trainval': trainval,
@@ -223,7 +225,10 @@ def make_toy_pets(
                          'delete it, or name another folder')
     root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=root.parent, prefix=f'.{root.name}-') as temp:
-        write_toy_pets(Path(temp)/root.name, n, seed)
+        try: write_toy_pets(Path(temp)/root.name, n, seed)
+        except OSError as e:
+            reason = e.strerror or e
+            raise OSError(f'{root} can not be drawn ({reason}): is the disk full?') from None
         try: (Path(temp)/root.name).rename(root)
         except OSError:  # another process may have been faster
             if not is_toy_pets(root, n, seed): raise

@@ -1,0 +1,162 @@
+#!/usr/bin/env python3
+"""Does a kill lose anything?
+
+    python bench/kills.py --n 60 [--seed 0]
+
+Draws toy pets, decodes, trains, exports, predicts and compares in processes that get a SIGKILL at a random moment, some of them three times in a row, and are started
+again. After each kill, what is there must be whole, and what was reported as finished must be there. At the end, everything must be what it is where nobody was killed, to the last bit."""
+import argparse, csv, hashlib, os, random, shutil, signal, tempfile, time, traceback
+from contextlib import redirect_stdout
+from functools import partial
+from pathlib import Path
+import torch
+from PIL import Image
+from petseg_nb.cli import petseg_train
+from petseg_nb.comparison import compare, load_results
+from petseg_nb.config import TrainConfig
+from petseg_nb.data import scan_pets
+from petseg_nb.deploy import export_checkpoint
+from petseg_nb.files import decode_once
+from petseg_nb.inference import Segmenter
+from petseg_nb.masks import SAMPLES
+from petseg_nb.pictures import predict_files
+from petseg_nb.runs import load_checkpoint
+from petseg_nb.toy import make_toy_pets
+
+SMALL = dict(size=32, width=4, device='cpu', precision='fp32')
+FLAGS = [str(word) for name, value in SMALL.items() for word in (f'--{name}', value)]
+
+
+def digests(folder): return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.rglob('*') if p.is_file() and p.suffix not in ('.lock', '.part')}
+
+
+class Drawing:
+    "All pets or none"
+    def work(self, folder): make_toy_pets(folder/'pets', n=40)
+    def look(self, folder): assert not (folder/'pets').exists() or digests(folder/'pets') == self.straight
+    def result(self, folder): return digests(folder/'pets')
+
+
+class Caching:
+    def __init__(self, pets): self.records = scan_pets(pets)
+    def work(self, folder): decode_once(self.records, 128, folder)
+    def look(self, folder): assert digests(folder) in ({}, self.straight)
+    def result(self, folder): return digests(folder)
+
+
+class Training:
+    "Each epoch that was reported is in `last.pt`, and the best of them in `best.pt`"
+    def __init__(self, pets): self.flags = ['--data_path', str(pets), *FLAGS, '--epochs', '8', '--ema', '.9']
+    def run(self, folder): return next(iter(folder.glob('runs/*/config.json')), None)
+    def work(self, folder):
+        with open(folder/'said', 'a') as said, redirect_stdout(said):
+            run = self.run(folder)
+            petseg_train(['--resume', str(run.parent)] if run and run.stat().st_size else [*self.flags, '--out_dir', str(folder/'runs')])
+    def look(self, folder):
+        said = [int(line.split()[1]) for line in (folder/'said').read_text().splitlines() if line.startswith('epoch ')] if (folder/'said').exists() else []
+        if not said: return
+        last, best = (load_checkpoint(self.run(folder).parent/name) for name in ('last.pt', 'best.pt'))
+        scores = [row['valid_dice'] for row in last['history']]
+        assert len(scores) >= max(said) and best['epoch'] >= scores.index(max(scores)) + 1
+    def result(self, folder):
+        run, = folder.glob('runs/*/last.pt')
+        with open(run.with_name('history.csv')) as f: history = list(csv.DictReader(f))
+        weights = [load_checkpoint(run.with_name(name))['weights'] for name in ('last.pt', 'best.pt')]
+        said = [line for line in (folder/'said').read_text().splitlines() if line.startswith('test dice')]
+        return history, [hashlib.sha256(b''.join(t.numpy().tobytes() for t in w.values())).hexdigest() for w in weights], set(said)
+
+
+class Exporting:
+    "The file from before, or the new one"
+    def __init__(self, checkpoint, format, ending): self.checkpoint, self.format, self.name = checkpoint, format, f'pet{ending}'
+    def prepare(self, folder): (folder/self.name).write_bytes(b'the one from before')
+    def work(self, folder): export_checkpoint(self.checkpoint, folder/self.name, self.format)
+    def look(self, folder): assert self.result(folder) in (b'the one from before', self.straight)
+    def result(self, folder): return (folder/self.name).read_bytes()
+
+
+class Predicting:
+    def __init__(self, checkpoint): self.checkpoint, self.pictures = checkpoint, sorted((SAMPLES/'images').iterdir()) * 4
+    def work(self, folder):
+        (folder/'out').mkdir(exist_ok=True)
+        for job in predict_files(Segmenter.from_checkpoint(self.checkpoint, 'cpu', 'fp32'), self.pictures, folder/'out', {'overlay', 'cutout'}):
+            with open(folder/'said', 'a') as said: said.write(f'{job.mask}\n')
+    def look(self, folder):
+        for path in (folder/'said').read_text().splitlines() if (folder/'said').exists() else []: Image.open(path).load()
+        for path in folder.glob('out/*.[pj][np]g'): Image.open(path).load()
+    def result(self, folder): return digests(folder/'out')
+
+
+class Comparing:
+    "Each run that has its line keeps it"
+    def __init__(self, pets): self.pets, self.rows = pets, []
+    def prepare(self, folder): self.rows = []
+    def work(self, folder): compare(['crop_flip', 'jitter_clip'], 3, ('unet',), (0,), folder/'out', folder/'cache', data_path=str(self.pets), **SMALL)
+    def look(self, folder):
+        rows = load_results(folder/'out'/'results.jsonl')
+        assert [r['dice'] for r in rows][:len(self.rows)] == self.rows
+        self.rows = [r['dice'] for r in rows]
+    def result(self, folder): return [(r['recipe'], r['dice'], r['valid_dice']) for r in load_results(folder/'out'/'results.jsonl')]
+
+
+def start(work, folder):
+    "The process number of a process that does the work; what it says is in the file `log` beside the folder"
+    if pid := os.fork(): return pid
+    log = os.open(folder.parent/'log', os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
+    os.dup2(log, 1), os.dup2(log, 2)
+    status = 1
+    try: status = work(folder) or 0
+    except BaseException: traceback.print_exc()
+    finally: os._exit(status)
+
+
+def finish(work, folder):
+    if os.waitpid(start(work, folder), 0)[1]: raise AssertionError((folder.parent/'log').read_text())
+
+
+def prepare(job, folder):
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    if hasattr(job, 'prepare'): job.prepare(folder)
+
+
+def kill(job, folder, seconds):
+    "Whether the work was killed at that moment; False if it was done before"
+    pid = start(job.work, folder)
+    time.sleep(seconds)
+    os.kill(pid, signal.SIGKILL)
+    killed = os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+    job.look(folder)
+    return killed
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--n', type=int, default=60, help='kills, of all kinds of work together')
+    parser.add_argument('--seed', type=int, default=0)
+    args = parser.parse_args()
+    torch.set_num_threads(1) # threads do not survive a fork
+    rng = random.Random(args.seed)
+    with tempfile.TemporaryDirectory() as scratch:
+        scratch = Path(scratch)
+        os.environ['XDG_CACHE_HOME'] = str(scratch/'cache')
+        pets = make_toy_pets(scratch/'pets', n=40)
+        finish(lambda folder: petseg_train(['--data_path', str(pets), *FLAGS, '--epochs', '2', '--out_dir', str(scratch/'runs')]), scratch)
+        checkpoint, = scratch.glob('runs/*/best.pt')
+        jobs = [Drawing(), Caching(pets), Training(pets), Exporting(checkpoint, 'safetensors', '.safetensors'), Exporting(checkpoint, 'onnx', '.onnx'),
+                Predicting(checkpoint), Comparing(pets)]
+        for job in jobs:
+            prepare(job, folder := scratch/'straight')
+            begun = time.monotonic()
+            finish(job.work, folder)
+            job.seconds, job.straight, job.kills = time.monotonic() - begun, job.result(folder), 0
+        while sum(job.kills for job in jobs) < args.n:
+            job = min(jobs, key=lambda job: job.kills)
+            prepare(job, folder := scratch/'killed')
+            for _ in range(rng.randint(1, 3)): job.kills += kill(job, folder, rng.uniform(0, job.seconds))
+            finish(job.work, folder)
+            assert job.result(folder) == job.straight, f'{type(job).__name__} ends in something else'
+        print(', '.join(f'{type(job).__name__} {job.kills} ({job.seconds:.1f} s)' for job in jobs) + ': nothing was lost')
+
+
+if __name__ == '__main__': main()

@@ -1,0 +1,24 @@
+"""Some hundreds of the damaged files that `bench/fuzz.py` has in thousands: each can be read, or is refused in one line."""
+import importlib.util, signal
+import numpy as np
+import pytest
+from conftest import ROOT
+
+spec = importlib.util.spec_from_file_location('fuzz', ROOT/'bench'/'fuzz.py')
+fuzz = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(fuzz)
+
+
+@pytest.fixture(scope='module')
+def sound(tmp_path_factory): return list(fuzz.files(tmp_path_factory.mktemp('sound')))
+
+
+@pytest.mark.parametrize('kind, count', [('picture', 450), ('.pt', 60), ('.safetensors', 60)])
+def test_damaged_files(kind, count, sound, tmp_path):
+    files, read = [data for k, data in sound if k == kind], 0
+    for data in files: assert fuzz.read(kind, data, tmp_path)
+    for i in range(count):
+        signal.alarm(fuzz.SECONDS)
+        read += fuzz.read(kind, fuzz.damaged(files[i % len(files)], np.random.default_rng((1, i))), tmp_path)
+    signal.alarm(0)
+    assert 0 < read < count
