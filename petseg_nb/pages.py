@@ -69,7 +69,7 @@ def to_quarto(
     text = re.sub(r'(?m)^(#+ .*?)\[(`[^`]+`)\]\([^)]*\)', r'\1\2', text)
     text = re.sub(r'!\[([^]]*)\]\([^)]*colab-badge\.svg\)', r'\1', text)
     text = re.sub(r'(?m)^!\[([^]"]+)\]\(([^)]+)\)$', r'![\1](\2){fig-alt="\1"}', text)
-    text = re.sub(r'\[\[(`[^`]+`)\]\([^)]*\)\]\(', r'[\1](', text) # a link in a link
+    text = re.sub(r'\[([^][\n]*)\[(`[^`]+`)\]\([^)]*\)([^][\n]*\]\()', r'[\1\2\3', text) # in a link
     text = re.sub(r'(\]\((?!\w+:)[^)#\s]*#)([^)]+)\)', lambda m: f'{m[1]}{pandoc_id(m[2])})', text)
     text = re.sub(TABLE, widths, text)
     return re.sub('\0', lambda m: fences.pop(0), text)
@@ -178,7 +178,7 @@ class ApiSection:
         cells = [c for c in self.nb.cells if not c.directives_.keys() & {'default_exp', 'exporti'}]
         for c in cells:
             if 'export' in c.directives_: c.source = fold(c.source)
-            if 'exports' in c.directives_: c.source = c.source.replace(OPEN, names(c.source) or OPEN)
+            if 'exports' in c.directives_: c.source = c.source.replace(OPEN, names(c.source) or 'Source')
         docs = [c for c in cells if c.cell_type == 'code' and SHOWN.search(c.source)]
         heading = deepcopy(next(c for c in cells if c.cell_type == 'markdown'))
         heading.source = '## API'

@@ -52,7 +52,8 @@ SCRIPT = """<script>(async () => {
 STYLE = """<style>
 .petseg-web label { display: block; }
 .petseg-web input { width: 16em; max-width: 55%; vertical-align: middle; margin: 0 .5em; }
-.petseg-web :is(img, canvas) { max-width: 100%; margin: 4px; image-rendering: pixelated; }
+.petseg-web :is(img, canvas) { max-width: 100%; margin: 4px; vertical-align: top;
+  image-rendering: pixelated; }
 </style>"""
 
 def slider(

@@ -154,7 +154,7 @@ def test_demo_is_accessible(browser, axe, serve, theme):
 # The rendered site
 
 FAULTS = """width => {
-    const shown = selector => [...document.querySelectorAll(selector)].filter(e => e.offsetParent)
+    const shown = selector => [...document.querySelectorAll(selector)].filter(e => e.getClientRects().length)
     const name = e => (e.innerText || e.outerHTML).trim().slice(0, 60)
     const wide = selector => shown(selector).filter(e => e.scrollWidth > e.clientWidth + 1).map(name)
     const right = document.documentElement.clientWidth

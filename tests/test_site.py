@@ -71,7 +71,7 @@ KEYS = { # those that Quarto 1.6 knows and that make sense here; it is silent on
     ('website', 'page-footer'): 'left right center border background foreground',
     ('format',): 'html',
     ('format', 'html'): 'theme toc toc-depth toc-title toc-location html-math-method highlight-style code-copy code-fold code-overflow grid '
-                        'embed-resources lightbox fig-align page-layout number-sections anchor-sections',
+                        'include-after-body embed-resources lightbox fig-align page-layout number-sections anchor-sections',
     ('format', 'html', 'theme'): 'light dark',
     ('format', 'html', 'grid'): 'sidebar-width body-width margin-width gutter-width',
     ('execute',): 'enabled',
