@@ -190,7 +190,8 @@ def names(
     source:str, # an exported cell
 ) -> str: # such as 'Source of fold'; empty if it only imports
     "What a reader sees in the place of a folded cell"
-    made = [t for node in ast.parse(source).body for t in getattr(node, 'targets', [node])]
+    made = [t for node in ast.parse(source).body
+            for t in getattr(node, 'targets', [getattr(node, 'target', node)])]
     found = [n for t in made if (n := getattr(t, 'name', getattr(t, 'id', None)))]
     return f'Source of {", ".join(found)}' if found else ''
 

@@ -45,8 +45,7 @@ def slides(page, folder):
 
 
 def main(site):
-    names = re.findall(r'href: (course/)\d+_(\w+)\.ipynb', (NBS/'sidebar.yml').read_text(encoding='utf-8'))
-    pages = [site/folder/f'{name}.html' for folder, name in names]
+    pages = [site/'course'/f"{re.sub(r'^[0-9]+_', '', path.stem)}.html" for path in sorted(NBS.glob('course/*.ipynb'))]
     if not all(page.is_file() for page in pages): return # only README.md was rendered
     shown = [slide for page in pages for slide in slides(page.read_text(encoding='utf-8'), 'course')]
     (site/'slides.html').write_text(HEAD + '\n'.join(shown) + '\n</main></body></html>\n', encoding='utf-8')
