@@ -26,7 +26,7 @@ setup(
     name=cfg['lib_name'],
     version=cfg['version'],
     description=cfg['description'],
-    long_description=Path('README.md').read_text(encoding='utf-8'),
+    long_description=Path('README.md').read_text(encoding='utf-8').replace('](nbs/', f"]({cfg['git_url']}/raw/{cfg['branch']}/nbs/"), # pictures, on a package index
     long_description_content_type='text/markdown',
     keywords=cfg['keywords'],
     author=cfg['author'],

@@ -1,23 +1,66 @@
-"""Draw the picture at the top of the README from a run's folder: python scripts/picture.py runs/…"""
-import shutil, sys
-from pathlib import Path
-import torch
-from petseg_nb.cli import read_config
-from petseg_nb.data import PetDataset, course_split, normalize, scan_pets
-from petseg_nb.runs import load_checkpoint, new_model
-from torchvision.transforms.functional import to_pil_image
-from torchvision.utils import draw_segmentation_masks, make_grid
+"""Draw the README's two pictures: python scripts/picture.py RUN PETS
 
-run, root = Path(sys.argv[1]), Path(__file__).parent.parent
-config = read_config(run)
-records = course_split(scan_pets(config.data_path or 'data/toy_pets'))['test']
-images, masks = map(torch.stack, zip(*(PetDataset(records[::8], config.size, config.border)[i] for i in range(7))))
-model = new_model(config).eval()
-model.load_state_dict(load_checkpoint(run/'best.pt')['weights'])
-with torch.inference_mode(): pets = model(normalize(images)) > 0       # (B, 1, H, W)
-rows = [images, masks.repeat(1, 3, 1, 1) * 255, pets.repeat(1, 3, 1, 1).byte() * 255,
-        torch.stack([draw_segmentation_masks(i, p[0], .6, '#0072B2') for i, p in zip(images, pets)])]
-picture = make_grid(torch.cat(rows), nrow=len(images), padding=3, pad_value=255)
-(root/'images').mkdir(exist_ok=True)
-to_pil_image(picture).quantize(256).save(root/'images'/'pets.png', optimize=True)
-shutil.copy(root/'images'/'pets.png', root/'nbs'/'images'/'pets.png')
+pets.png: toys, predicted by a RUN of `petseg_train`, and photographs, predicted by the package's own model: picture, mask, cutout.
+training.gif: the same photographs while a network learns from the folder PETS of Oxford-IIIT Pet, a frame per epoch, played once."""
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+from petseg_nb.cli import read_config
+from petseg_nb.config import TrainConfig
+from petseg_nb.data import course_split, scan_pets
+from petseg_nb.inference import Segmenter
+from petseg_nb.masks import SAMPLES, cutout, mask_image, overlay
+from petseg_nb.runs import fit, new_loaders, new_model
+
+SIDE, GAP, HEAD = 128, 4, 28 # pixels
+IMAGES = Path(__file__).parent.parent/'nbs'/'images'
+PHOTOS = [SAMPLES/'images'/f'{name}.jpg' for name in ('Abyssinian_24', 'american_bulldog_69', 'Bengal_43', 'american_bulldog_43')]
+
+
+def square(path): return ImageOps.fit(Image.open(path).convert('RGB'), (SIDE, SIDE))
+
+
+def column(picture, segmenter):
+    "A picture, its predicted mask, and the pet cut out, on white"
+    mask, paper = segmenter(picture), Image.new('RGB', picture.size, 'white')
+    pet = cutout(picture, mask)
+    paper.paste(pet, mask=pet)
+    return picture, mask_image(mask), paper
+
+
+def sheet(columns, head=0):
+    "Columns of square pictures, with room above them"
+    step = SIDE + GAP
+    paper = Image.new('RGB', (len(columns) * step - GAP, head + len(columns[0]) * step - GAP), 'white')
+    for x, pictures in enumerate(columns):
+        for y, picture in enumerate(pictures): paper.paste(picture, (x * step, head + y * step))
+    return paper
+
+
+def film(pets):
+    "The photographs with the mask of each epoch over them"
+    photos, frames = list(map(square, PHOTOS)), []
+    config = TrainConfig(str(pets), size=96, epochs=24, precision='fp32', device='cpu')
+    def shoot(model, history):
+        segmenter, training = Segmenter(model, config.size, 'fp32'), model.training
+        tinted = [[Image.fromarray(overlay(np.asarray(photo), segmenter(photo)))] for photo in photos]
+        model.train(training)
+        frame = sheet(tinted, HEAD)
+        text = f"epoch {history[-1]['epoch']}: validation Dice {history[-1]['valid_dice']:.2f}"
+        ImageDraw.Draw(frame).text((2, 2), text, 'black', ImageFont.load_default(18))
+        frames.append(frame.quantize(128, dither=Image.Dither.NONE))
+    with TemporaryDirectory() as run: fit(new_model(config), new_loaders(config), config, Path(run), [shoot])
+    frames[0].save(IMAGES/'training.gif', save_all=True, append_images=frames[1:], duration=400, optimize=True)
+
+
+def main(run, pets):
+    toys = course_split(scan_pets(read_config(Path(run)/'config.json').data_path or 'data/toy_pets'))['test'][::12][:4]
+    makers = [(Segmenter.from_checkpoint(Path(run)/'best.pt'), [r.image for r in toys]), (Segmenter.pretrained(), PHOTOS)]
+    columns = [column(square(path), segmenter) for segmenter, paths in makers for path in paths]
+    sheet(columns).quantize(256).save(IMAGES/'pets.png', optimize=True)
+    film(pets)
+
+
+if __name__ == '__main__': main(*sys.argv[1:])

@@ -12,7 +12,7 @@ TASKS = {
     'drawing': 'Draw a pet', 'toy': 'Make a dataset of toy pets', 'files': 'Read, check and cache files', 'own_masks': 'Read masks of your own', 'own_data': 'Use pictures of your own', 'config': 'Configure a run', 'runs': 'Run a training that can be stopped and continued',
     'recipes': 'Use a whole recipe', 'comparison': 'Compare recipes', 'compare': 'Compare recipes from a terminal', 'deploy': 'Export a model', 'additions': 'Add to the loop', 'threads': 'Leave others their cores', 'scorecard': 'Write down an evaluation',
     'trace': 'See shapes, operations and memory', 'pictures': 'Handle large, long and many pictures', 'explore': 'Explore with sliders',
-    'look_inside': 'Look inside a network', 'check': 'Check code of your own', 'check.engine': 'Write a probe', 'check.tape': 'Record what a model runs',
+    'web_explorers': 'Explore without a kernel', 'look_inside': 'Look inside a network', 'check': 'Check code of your own', 'check.engine': 'Write a probe', 'check.tape': 'Record what a model runs',
     'check.layers': 'Tell the order of layers', 'check.props': 'Stage data and networks for a probe', 'check.mistakes': 'Name the mistake behind a number',
     'check.blocks': 'Check a block', 'check.models': 'Check a model', 'check.losses': 'Check a loss or a metric', 'check.data': 'Check a dataset',
     'check.training': 'Check a training step or an evaluation', 'check.load': 'Load code to check', 'check.command': 'Check a whole file', 'cli': 'Use the commands',

@@ -78,7 +78,7 @@ def drag(box, label):
 
 def upload(box, label):
     with box.page.expect_file_chooser() as chooser: box.get_by_role('button', name=label).click()
-    chooser.value.set_files(ROOT/'images/pets.png')
+    chooser.value.set_files(ROOT/'nbs/images/pets.png')
 
 def watch(box, label): "It moves by itself, while a model trains"
 

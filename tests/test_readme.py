@@ -1,5 +1,5 @@
 """README.md says what the notebook `index` says, and its commands are the ones that CI runs."""
-import json, re
+import json, os, re, shutil, subprocess, sys
 from conftest import ROOT
 
 INDEX = [''.join(c['source']) for c in json.loads((ROOT/'nbs/index.ipynb').read_text(encoding='utf-8'))['cells']]
@@ -30,8 +30,17 @@ def test_links_of_readme_and_index_resolve():
             if target and not target.startswith('http'): assert (folder/target).exists(), f'{target} is not in {folder.name}'
 
 
-def test_picture_is_the_same_in_both_places():
-    assert (ROOT/'images/pets.png').read_bytes() == (ROOT/'nbs/images/pets.png').read_bytes()
+def test_quarto_leaves_the_readme_that_the_script_writes(tmp_path):
+    for name in ('scripts/readme.py', 'nbs/index.ipynb'):
+        (tmp_path/name).parent.mkdir()
+        shutil.copy(ROOT/name, tmp_path/name)
+    (tmp_path/'_docs').mkdir()
+    (tmp_path/'_docs'/'README.md').write_text("Quarto's, which nbdev would put in the place of ours")
+    run = subprocess.run([sys.executable, tmp_path/'scripts/readme.py'], capture_output=True, text=True,
+                         env=os.environ | {'QUARTO_PROJECT_OUTPUT_DIR': str(tmp_path/'_docs')})
+    assert run.returncode == 0, run.stderr
+    assert not (tmp_path/'_docs'/'README.md').exists()
+    assert (tmp_path/'README.md').read_text(encoding='utf-8') == README
 
 
 def test_ci_runs_the_commands_of_the_readme():

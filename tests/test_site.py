@@ -9,7 +9,7 @@ import pytest, yaml
 from PIL import Image
 from conftest import ROOT
 from test_structure import minutes
-from petseg_nb.pages import CALLOUTS, pandoc_id
+from petseg_nb.pages import CALLOUTS, OPEN, is_empty, pandoc_id
 
 NBS = ROOT/'nbs'
 PAGES = sorted(p.relative_to(NBS).as_posix() for p in NBS.rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts)
@@ -71,7 +71,7 @@ KEYS = { # those that Quarto 1.6 knows and that make sense here; it is silent on
     ('website', 'page-footer'): 'left right center border background foreground',
     ('format',): 'html',
     ('format', 'html'): 'theme toc toc-depth toc-title toc-location html-math-method highlight-style code-copy code-fold code-overflow grid '
-                        'embed-resources lightbox fig-align page-layout number-sections anchor-sections',
+                        'include-after-body embed-resources lightbox fig-align page-layout number-sections anchor-sections',
     ('format', 'html', 'theme'): 'light dark',
     ('format', 'html', 'grid'): 'sidebar-width body-width margin-width gutter-width',
     ('execute',): 'enabled',
@@ -267,7 +267,7 @@ def test_pages_give_quarto_no_cause_to_ask_a_cdn(site):
 
 
 def test_links_of_pages_resolve(site):
-    ids = {'demo/index.html': {''}} # a page by hand
+    ids = {'demo/index.html': {''}, 'slides.html': {''}} # pages that are no notebooks
     for name in PAGES:
         shown = ''.join(''.join(o['data'].get('text/markdown', '')) + '\n' for c in cells(site/name) for o in c.get('outputs', []) if 'data' in o)
         found = [pandoc_id(re.sub(r'\[(.+?)\]\(.+?\)', r'\1', h)) for h in headings(prose(site/name) + '\n' + re.sub(FENCE, '', shown))]
@@ -281,6 +281,24 @@ def test_links_of_pages_resolve(site):
             if not own or not (anchor or page.endswith('.html')): continue
             place = os.path.normpath(Path(name).parent/page) if page and not target.startswith(pages) else page or name
             assert anchor in ids[place], f'{name} links {target}, which has no such heading on the site'
+
+
+def test_defects_of_pages_do_not_come_back(site):
+    for name in PAGES:
+        for c in cells(site/name):
+            text, outputs = source(c), c.get('outputs', [])
+            assert f'code-summary: "{OPEN}"' not in text and not any(map(is_empty, outputs)), f'{name}: a fold without a name, or an output that shows nothing'
+            shown = [o for o in outputs if o['output_type'] != 'stream']
+            assert not re.search(r'^#\| fig-cap', text, re.M) or len(shown) == 1, f'{name}: a caption is for one output, not for {len(shown)}\n\n{text}'
+            if c['cell_type'] == 'markdown':
+                assert not re.search(r'\[[^]\n]*\[[^]\n]*\]\([^)\n]*\)[^]\n]*\]\(', plain(text)), f'{name}: a link within a link\n\n{text}'
+                assert not re.search(r'(?m)^!\[.+\]\([^)]+\)$', text), f'{name}: Quarto would drop the alternative text\n\n{text}'
+
+
+def test_logo_has_a_size():
+    "An SVG without one is 4 × 0 pixels in the bar"
+    logo = ElementTree.parse(NBS/QUARTO['website']['navbar']['logo']).getroot()
+    assert logo.get('width') and logo.get('height')
 
 
 # What Quarto makes of them
