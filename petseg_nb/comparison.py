@@ -61,7 +61,7 @@ def load_results(
 def _row(line, where):
     with suppress(ValueError, RecursionError):
         row = json.loads(line)
-        if isinstance(row, dict) and {'recipe', 'model', 'seed', 'config'} <= row.keys(): return row
+        if isinstance(row, dict) and {'recipe', 'model', 'seed'} <= row.keys(): return row
     raise ValueError(f'{where} is not the result of a run: delete the line, or use another folder')
 
 def _append(path, row):
@@ -72,7 +72,7 @@ def _is_done(rows, key, config):
     "Whether `rows` has this run; `ValueError` if it has it with other settings"
     for row in rows:
         if {name: row[name] for name in key} != key: continue
-        theirs = asdict(TrainConfig()) | row['config'] # older results lack newer settings
+        theirs = asdict(TrainConfig()) | row.get('config', {}) # older results lack newer settings
         differ = [k for k, v in asdict(config).items() if theirs[k] != v]
         if not differ: return True
         raise ValueError(f'{", ".join(map(str, key.values()))} was run with another '
@@ -126,9 +126,8 @@ def compare(
     budget = _budget([(r, m) for r in recipes for m in models], epochs, seconds, changes, folder)
     plan = [(dict(recipe=r, model=m, seed=s), recipe_config(r, m, **changes, epochs=n, seed=s))
             for s in seeds for (r, m), n in budget.items()]
-    folder.mkdir(parents=True, exist_ok=True)
+    plan = [(key, c) for key, c in plan if not _is_done(load_results(path), key, c)]
     with alone_in(folder):
-        plan = [(key, c) for key, c in plan if not _is_done(load_results(path), key, c)]
         for key, config in progress(plan, 'comparing'):
             run = folder/'-'.join(map(str, key.values()))
             scores = train_and_score(config, new_loaders(config, cache_dir), run)

@@ -11,7 +11,7 @@ __all__ = ['FORMATS', 'find_pets', 'read_lines', 'read_list', 'open_picture', 't
 import hashlib, io, os, re, shutil, sys, tempfile, warnings, zlib
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -394,9 +394,10 @@ def decode_once(
 # %% ../nbs/workshop/files.ipynb #94b564b7
 @contextmanager
 def alone_in(
-    folder:Path, # to write into; of several processes that work together, the first locks it
+    folder:Path, # to write into, made if it is missing; one process locks it for all of its run
 ):
     "Keep others out of a folder while the block lasts; `ValueError` if another is in there"
+    folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder/'.lock', timeout=0)
     try:
         if process()[0] == 0: lock.acquire()
@@ -404,7 +405,11 @@ def alone_in(
         message = f'{folder} is in use by another run: wait for its end, or stop it'
         raise ValueError(message) from None
     try: yield
-    finally: lock.release()
+    finally:
+        if lock.is_locked: # Windows unlinks no file that is open, and rmdir only what is empty
+            with suppress(OSError): (folder/'.lock').unlink()
+            lock.release()
+            with suppress(OSError): folder.rmdir()
 
 # %% ../nbs/workshop/files.ipynb #ff85e831
 _MANUAL = '''Oxford-IIIT Pet could not be downloaded{reason}

@@ -407,7 +407,7 @@ predict W/cp/best.pt W/pictures/good.png --out_dir W/circle | circle can not be 
 predict W/cp/best.pt W/pictures/good.png --rle /proc/x.csv | /proc/x.csv can not be used | name another
 predict W/cp/best.pt W/pictures/good.png --rle W/cp | cp: name a file in a folder that is there
 predict nowhere.pt W/pictures/good.png | nowhere.pt is not there | give best.pt or last.pt of a run
-compare default --epochs 1 --folder W/file TINY --models unet --data_path W/pets | file | Not a directory | name another
+compare default --epochs 1 --folder W/file TINY --models unet --data_path W/pets | file | File exists | name another
 compare default --epochs 1 --folder W/results_text TINY --models unet --data_path W/pets | results.jsonl, line 1 is not the result of a run | delete the line
 compare default --epochs 1 --folder W/results_list TINY --models unet --data_path W/pets | results.jsonl, line 1 is not the result of a run | delete the line
 compare default --epochs 1 --folder W/results_keys TINY --models unet --data_path W/pets | results.jsonl, line 1 is not the result of a run | delete the line
