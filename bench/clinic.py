@@ -6,25 +6,12 @@
 Runs the classes of `nbs/course/13_bug_clinic.ipynb` themselves: the loop without a bug, and each loop with one, over the seeds. A line per run
 holds the scores that its author sees (`shown`: validation per epoch, `shown_test`) and the true ones: Dice per image of its masks at 64 pixels,
 border as pet, on pictures that it was not trained on (`true`, `test`). Bugs that only predict or score share one training. What stands in the file already is not run again."""
-import argparse, ast, json
+import argparse, json
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
 import torch
-
-CHAPTER = Path(__file__).resolve().parent.parent/'nbs'/'course'/'13_bug_clinic.ipynb'
-PARTS = ast.Import, ast.ImportFrom, ast.ClassDef, ast.FunctionDef
-
-
-def chapter():
-    "The names that the chapter defines, without what it runs"
-    names = {}
-    for cell in json.loads(CHAPTER.read_text(encoding='utf-8'))['cells']:
-        source = ''.join(cell['source'])
-        if cell['cell_type'] != 'code' or 'eval: false' in source: continue
-        if all(isinstance(node, PARTS) for node in ast.parse(source).body): exec(source, names)
-    names['read'] = cache(names['read']) # every run reads the same pictures
-    return names
+from chapter import definitions
 
 
 def true_dice(loop, part):
@@ -67,7 +54,8 @@ parser.add_argument('--out', type=Path, required=True)
 parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
 parser.add_argument('--only', nargs='+')
 args = parser.parse_args()
-names = chapter()
+names = definitions('course/13_bug_clinic.ipynb')
+names['read'] = cache(names['read']) # every run reads the same pictures
 bugs = args.only or ['Loop', *(cls.__name__ for cls in names['Loop'].__subclasses__())]
 done = {(row['bug'], row['seed']) for row in map(json.loads, args.out.read_text().splitlines())} if args.out.exists() else set()
 records = names['scan_pets'](args.data_path)

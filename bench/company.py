@@ -6,7 +6,7 @@
 A small `petseg_train`, a prediction of forty pictures, and a chapter in a kernel, each with a thread for every core that others leave free
 (as it is) and with a fixed thread for every core (OMP_NUM_THREADS), in turns, quiet and beside a busy process on every core but one. Printed
 are medians of seconds, and ratios: in company over quiet, and quiet over the quiet time with fixed threads. Start it on a machine that
-does nothing else."""
+does nothing else. A chapter with fixed threads in company may take over ten minutes: after three it is stopped."""
 import argparse, json, os, platform, statistics, subprocess, sys, tempfile, time
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +14,7 @@ from pathlib import Path
 CHAPTER = Path(__file__).resolve().parent.parent/'nbs'/'course'/'05_losses.ipynb'
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
 WAYS = {'as it is': {}, 'fixed threads': dict(OMP_NUM_THREADS=str(CORES))}
+LIMIT = 180
 PREDICT = 'from petseg_nb.cli import petseg_predict; petseg_predict()'
 
 
@@ -38,9 +39,11 @@ def commands(folder):
 
 
 def seconds(words, folder, way):
+    "Seconds of a command; one that takes more than `LIMIT` is stopped there"
     env = {k: v for k, v in os.environ.items() if not k.startswith('OMP_')} | {'XDG_CACHE_HOME': f'{folder}/cache'} | WAYS[way]
     start = time.perf_counter()
-    subprocess.run(words, cwd=folder, env=env, check=True, capture_output=True)
+    try: subprocess.run(words, cwd=folder, env=env, check=True, capture_output=True, timeout=LIMIT)
+    except subprocess.TimeoutExpired: print(f'stopped after {LIMIT} s, {way}:', *map(str, words), file=sys.stderr)
     return time.perf_counter() - start
 
 

@@ -14,6 +14,7 @@ from torchvision.datasets import OxfordIIITPet
 from petseg_nb.augment import PRESETS, Augment
 from petseg_nb.data import IMAGENET_MEAN, IMAGENET_STD, find_pets, normalize, pet_dataloaders
 from petseg_nb.masks import trimap_to_mask
+from petseg_nb.threads import keep_memory
 
 
 def peer(root, size):
@@ -41,6 +42,7 @@ parser.add_argument('--data', default=os.environ.get('PETSEG_DATA', 'data/oxford
 parser.add_argument('--size', type=int, default=256, help='side in pixels')
 args = parser.parse_args()
 root = find_pets(args.data)
+keep_memory()  # as the commands do
 with tempfile.TemporaryDirectory() as cache:
     loader = pet_dataloaders(root, args.size, transform=Augment('default', args.size), cache_dir=cache)['train']
     rounds = [(rate(ours, loader), rate(peer, root, args.size)) for _ in range(5)]

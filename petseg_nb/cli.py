@@ -10,29 +10,16 @@ __all__ = ['TOY_PETS', 'cache_dir', 'read_config', 'add_config_flags', 'petseg_t
 import argparse, csv, io, json, os, sys, time
 from collections import Counter
 from contextlib import contextmanager, nullcontext
+from copy import deepcopy
 from dataclasses import asdict, fields, replace
 from datetime import datetime
 from functools import partial
 from importlib.util import find_spec
 from multiprocessing import active_children
 from pathlib import Path
-from .config import CHOICES, TOYS, NetworkConfig, TrainConfig
+from .config import CHOICES, TOYS, NetworkConfig, TrainConfig, config_from
 
 # %% ../nbs/workshop/cli.ipynb #9b35c051
-def _explain(error):
-    "Message and status for an error of PyTorch whose cause is known; any other is raised again"
-    import torch
-    from petseg_nb.files import process
-    if isinstance(error, torch.OutOfMemoryError):
-        return ('the GPU has too little memory: lower --batch_size or --size, or raise '
-                '--accumulate'), 2
-    if 'DataLoader worker' in str(error):
-        return ('a worker that prepares pictures was killed, as where memory is short: use fewer '
-                '--workers, and continue a run with --resume'), 2
-    if process()[1] == 1 or not ('peer' in str(error) or 'NCCL' in str(error)): raise error
-    return ('a process of this run was lost; torchrun names it below, and --max-restarts has it '
-            'continue'), 1
-
 def _run(command, argv):
     "Call `command(argv)`; bad input ends the program with one line and status 2, Ctrl-C with 130"
     try:
@@ -41,9 +28,10 @@ def _run(command, argv):
     except BrokenPipeError: # whoever read the output has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1) # where Python flushes what is left
         sys.exit(141) # as if by SIGPIPE
-    except (ValueError, OSError) as e: message, status = str(e), 2
     except KeyboardInterrupt as e: message, status = e.args or ('stopped', 130) # of `Stopped`: both
-    except RuntimeError as e: message, status = _explain(e)
+    except (ValueError, OSError, RuntimeError, MemoryError) as e:
+        from petseg_nb.files import explain
+        message, status = explain(e)
     else: return
     from petseg_nb.files import process
     if process()[0] == 0: print(f'{Path(sys.argv[0]).name}: {message}', file=sys.stderr)
@@ -64,8 +52,10 @@ def read_config(
     if not path.is_file():
         raise ValueError(f'{path} is not there: give the config.json of a run, or its folder to '
                          '--resume')
-    try: return TrainConfig(**json.loads(path.read_text(encoding='utf-8')) | changes)
-    except (TypeError, ValueError) as e: raise ValueError(f'{path} can not be used: {e}') from None
+    try: settings = dict(json.loads(path.read_text(encoding='utf-8')))
+    except (TypeError, ValueError, RecursionError):
+        raise ValueError(f'{path} holds no settings: give the config.json of a run') from None
+    return config_from(settings | changes, path)
 
 # %% ../nbs/workshop/cli.ipynb #85998f3e
 def add_config_flags(
@@ -164,7 +154,11 @@ def _prepare(config, resumed=False):
     model = new_model(config) if resumed else initial_model(config)
     blank = torch.zeros(1, 3, config.size, config.size, device=next(model.parameters()).device)
     with torch.inference_mode(): model.eval()(blank) # a size that is too small fails here
-    return model, _load_data(config)
+    loaders = _load_data(config)
+    fewest = min(map(len, loaders['train'].batch_sampler.batches())) # pictures of a step
+    if fewest < 2 * config.accumulate * processes: # BatchNorm may not do with one
+        with torch.no_grad(): deepcopy(model).train()(blank)
+    return model, loaders
 
 # %% ../nbs/workshop/cli.ipynb #0ff3e54d
 def _new_run(config):
@@ -374,7 +368,10 @@ def _predict_flags(argv):
         parser.add_argument(f'--{name}', help=note, **kwargs)
     args = parser.parse_intermixed_args(argv)
     args.checkpoint, args.pictures = _checkpoint(args.pictures)
+    if not args.pictures: raise ValueError(f'{args.checkpoint} is the network: name pictures too')
     if args.workers < 1: raise ValueError(f'--workers {args.workers}: use 1 or more')
+    if args.rle and (Path(args.rle).is_dir() or not Path(args.rle).parent.is_dir()):
+        raise ValueError(f'--rle {args.rle}: name a file in a folder that is there')
     return args
 
 # %% ../nbs/workshop/cli.ipynb #c11p0004
@@ -466,7 +463,8 @@ def _check_parser():
                         help='which checker; if left out, the name decides')
     parser.add_argument('--json', dest='as_json', action='store_true', help='print all as JSON')
     for flag, note in _CHECK_FLAGS.items():
-        parser.add_argument(f'--{flag}', default=argparse.SUPPRESS, help=note)
+        kind = float if flag == 'seconds' else str
+        parser.add_argument(f'--{flag}', default=argparse.SUPPRESS, help=note, type=kind)
     return parser
 
 # %% ../nbs/workshop/cli.ipynb #e86ba302

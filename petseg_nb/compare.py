@@ -20,7 +20,10 @@ def _compare_flags(argv):
     parser = argparse.ArgumentParser('petseg_compare', description=_ABOUT)
     parser.add_argument('recipes', nargs='+', choices=CHOICES['recipe'], metavar='RECIPE',
                         help=f'one or more of {", ".join(CHOICES["recipe"])}')
-    parser.add_argument('--epochs', type=int, required=True, help='of each run: the budget')
+    budget = parser.add_mutually_exclusive_group(required=True)
+    budget.add_argument('--epochs', type=int, help='of each run: the budget')
+    budget.add_argument('--seconds', type=float,
+                        help='of processor time for each run: the budget instead')
     parser.add_argument('--models', nargs='+', choices=CHOICES['model'], metavar='MODEL',
                         default=['unet', 'resnet34_unet'],
                         help='networks; resnet34_unet is the variant of each recipe '

@@ -73,6 +73,7 @@ class PetDataset(Dataset):
         cache_dir=None, # folder for the decode-once cache; None decodes at each access
         seed:int=0, # seed of the transforms
     ):
+        if size < 1: raise ValueError(f'size={size}: use 1 or more pixels')
         self.records, self.size, self.border = list(records), size, border
         self.transform, self.seed = transform, seed
         self.epoch = torch.zeros((), dtype=torch.int64).share_memory_() # worker processes see it
@@ -83,9 +84,10 @@ class PetDataset(Dataset):
     def __len__(self): return len(self.records)
     def __getitem__(self, i):
         pixels = read_pet(self.records[i], self.size) if self.cache is None else self.cache[i]
-        image, mask = pixels[..., :3].copy(), trimap_to_mask(pixels[..., 3], self.border)
+        *colours, trimap = (pixels[..., i] for i in range(4))  # (H, W) each
+        image, mask = np.stack(colours, -1), trimap_to_mask(trimap, self.border) # (H, W, 3), (H, W)
         seed = self.seed, int(self.epoch), i
-        if self.transform: image, mask = self.transform(image, mask, seed)  # (H, W, 3), (H, W)
+        if self.transform: image, mask = self.transform(image, mask, seed)
         return torch.from_numpy(image).permute(2, 0, 1).contiguous(), torch.from_numpy(mask)[None]
 
 # %% ../nbs/course/02_data.ipynb #513d56be

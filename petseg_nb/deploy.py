@@ -147,10 +147,10 @@ def _read_torch_export(path):
     return as_function(program.module()), json.loads(about['petseg_nb'])
 
 def _read_safetensors(path):
-    from petseg_nb.config import TrainConfig
+    from petseg_nb.config import config_from
     from petseg_nb.runs import load_weights, new_model, read_safetensors
     about = read_safetensors(path)
-    model = new_model(TrainConfig(**about['config'] | dict(device='cpu')))
+    model = new_model(config_from(about['config'] | dict(device='cpu'), path))
     load_weights(model, about.pop('weights'), path)
     return as_function(with_preprocessing(model)), about
 
@@ -162,12 +162,15 @@ _READ = dict(onnx=_read_onnx, torch_export=_read_torch_export, safetensors=_read
 def read_exported(
     path:Path, # a file that `petseg_export` wrote; its ending names the format
 ) -> tuple: # function of uint8 `(B, H, W, 3)` RGB to float32 `(B, H, W)`; what it says about itself
-    "An exported network, ready to run; `ValueError` for another ending"
+    "An exported network, ready to run; `ValueError` for another file. A `.pt2` can hold code"
     formats = {ending: name for name, ending in FORMATS.items()}
     if path.suffix not in formats:
         raise ValueError(f'{path} is not an exported network: use a file that ends in '
                          f'{", ".join(formats)}')
-    return _READ[formats[path.suffix]](path)
+    try: return _READ[formats[path.suffix]](path)
+    except Exception as e: # whatever a damaged file makes a reader raise
+        reason = str(e).partition('\n')[0]
+        raise ValueError(f'{path} can not be read ({reason}): export it again') from None
 
 # %% ../nbs/workshop/deploy.ipynb #5a10f5ad
 def differences(

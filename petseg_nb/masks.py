@@ -100,7 +100,7 @@ def trimap_to_mask(
         raise ValueError(f'trimap has values {np.unique(trimap)[:8].tolist()}; '
                          'a trimap has only 1, 2 and 3. Was it resized smoothly?')
     value = {'pet': 1, 'background': 0, 'ignore': 255}[border]
-    return np.array([0, 1, 0, value], dtype=np.uint8)[trimap] # a table look-up: of 0, 1, 2, 3
+    return np.array([0, 1, 0, value], dtype=np.uint8).take(trimap) # a table look-up: of 0, 1, 2, 3
 
 # %% ../nbs/course/01_masks.ipynb #05697959
 PET_COLOUR, IGNORED_COLOUR = '#0072B2', '#F0E442' # blue that no fur has; yellow

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 from .data import course_split, scan_pets
 from .files import (Defect, check_pets, defect_table, open_picture, picture_defects,
-                             progress, upright)
+                             progress, read_lines, upright)
 from .own_masks import ADVICE, mistake, read_mask
 
 # %% ../nbs/workshop/own_data.ipynb #429b2f09
@@ -32,9 +32,7 @@ def part_of(
 # %% ../nbs/workshop/own_data.ipynb #145c944e
 def _names_in(path):
     "The names in a list, one per line; lines that begin with # are comments"
-    try: lines = path.read_text(encoding='utf-8-sig').splitlines()
-    except UnicodeDecodeError: raise ValueError(f'{path} is not UTF-8: save it as such') from None
-    names = [unicodedata.normalize('NFC', line.strip()) for line in lines]
+    names = [unicodedata.normalize('NFC', line.strip()) for line in read_lines(path)]
     return [name for name in names if name and not name.startswith('#')]
 
 def _split_names(root, pictures):

@@ -88,13 +88,16 @@ def _read_labelme(path):
         drawing = json.loads(path.read_text(encoding='utf-8'))
         labels = dict.fromkeys(['_background_', *(shape['label'] for shape in drawing['shapes'])])
         names = {value: (label,) for value, label in enumerate(labels)}
-        image = Image.new('L', (drawing['imageWidth'], drawing['imageHeight']))
+        size = drawing['imageWidth'], drawing['imageHeight']
+        if math.prod(size) > 2 * Image.MAX_IMAGE_PIXELS: raise ValueError('more than a picture')
+        image = Image.new('L', size)
         for shape in drawing['shapes']:
             kind, points = shape.get('shape_type') or 'polygon', shape['points']
             if kind not in _SHAPES: raise mistake('shape without an area', path, f'has a {kind}')
+            if not all(math.isfinite(x) for point in points for x in point): raise ValueError('inf')
             fill = list(labels).index(shape['label'])
             _SHAPES[kind](ImageDraw.Draw(image), [tuple(point) for point in points], fill)
-    except (ValueError, KeyError, TypeError, AttributeError) as e:
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as e:
         if hasattr(e, 'defect'): raise
         raise mistake('no drawing of labelme', path, 'is no drawing of labelme') from None
     return np.array(image), names | {0: ('_background_', '0,0,0')}
@@ -105,6 +108,7 @@ def read_mask(
     mask_value:str='', # the object: a number, 'R,G,B' or a label; empty: what is not black
 ) -> np.ndarray: # `(H, W)` bool
     "Where the object is; `ValueError` for a mask from which that can't be told"
+    if not path.is_file(): raise ValueError(f'{path} is not there, or is no file: draw it again')
     drawn = path.suffix.lower() == '.json'
     pixels, names = _read_labelme(path) if drawn else open_picture(path, _read_values)
     if mask_value: chosen = [value for value in names if mask_value in names[value]]

@@ -146,12 +146,13 @@ def decode_rle(
     full:tuple, # width and height
 ) -> np.ndarray: # `(height, width)` bool
     "The mask of run lengths; `ValueError` if they do not fit the size"
-    (width, height), numbers = full, np.array(text.split(), np.int64)
-    starts, lengths = numbers[:len(numbers) // 2 * 2].reshape(-1, 2).T
+    (width, height), words = full, text.split()
+    right = len(words) % 2 == 0 and all(w.isdecimal() and len(w) < 19 for w in words)
+    starts, lengths = np.array(words if right else [], np.int64).reshape(-1, 2).T
     ends = starts - 1 + lengths
     after = np.append(0, ends) # a run starts behind the one before
     ascending = (lengths > 0).all() and (starts > after[:-1]).all()
-    if len(numbers) % 2 or not ascending or after[-1] > width * height:
+    if not right or not ascending or after[-1] > width * height:
         raise ValueError(f'{text[:40]!r} can not be the run lengths of {width} x {height} pixels: '
                          'use ascending pairs of start and length')
     mask = np.zeros(width * height, bool)
@@ -211,7 +212,6 @@ def _step(work, job):
     return job._replace(view=None, probability=None, error=reason)
 
 def _read(job, size, out_dir):
-    if not os.path.isfile(job.path): raise ValueError(f'{job.path} is not there, or is no file')
     if job.path.parent.resolve() == out_dir.resolve():
         raise ValueError(f'{job.path} lies in the output folder, where a result could replace it: '
                          'name another output folder')

@@ -106,7 +106,7 @@ def test_real_pictures(checkpoint, toy_pets, real_pets, tmp_path):
 
 
 @pytest.mark.parametrize('flags, words', [
-    (['nowhere.pt'], "No such file or directory: 'nowhere.pt'"),
+    (['nowhere.pt'], 'nowhere.pt is not there, or is no file: give best.pt'),
     (['CHECKPOINT', '--threshold', '50'], '--threshold 50.0: must be a probability between 0 and 1'),
     (['CONFIG'], 'config.json can not be loaded'),
     (['CHECKPOINT', '--out_dir', 'CONFIG'], 'config.json')])

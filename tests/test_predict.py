@@ -86,7 +86,7 @@ def save_bad(folder):
     files = {'truncated.jpg': (jpg[:len(jpg) // 2], 'truncated'), 'truncated.png': (png[:len(png) // 2], 'truncated'),
              'head.jpg': (jpg[:20], 'cannot be read'), 'empty.png': (b'', 'not a picture'), 'text.jpg': (b'this is not a picture', 'not a picture'),
              'script.jpg': (b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n', 'not a picture'), 'noise.webp': (os.urandom(3000), 'not a picture'),
-             'bomb.png': (huge_png(20_001, 20_000), 'more than 20,000 x 20,000')}
+             'bomb.png': (huge_png(20_001, 20_000), 'more than 400,000,000 pixels')}
     for name in ('t.jpg', 't.png'): (folder/name).unlink()
     for name, (data, _) in files.items(): (folder/name).write_bytes(data)
     return {name: words for name, (_, words) in files.items()}

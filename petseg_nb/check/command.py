@@ -10,7 +10,7 @@ import ast, inspect, json, re, textwrap
 from pathlib import Path
 from typing import NamedTuple
 from . import CHECKERS, Report, checker_for
-from .load import load_thing, program_of
+from .load import load_thing, program_of, split_where
 from ..config import check_choice
 
 # %% ../../nbs/workshop/check_command.ipynb #4bfafa01
@@ -72,7 +72,7 @@ def find_all(
     path = Path(path)
     if not path.exists(): raise OSError(f'there is no file or folder {path}')
     files = [path] if path.is_file() else sorted(
-        p for p in path.rglob('*') if p.suffix in ('.py', '.ipynb')
+        p for p in path.rglob('*') if p.suffix in ('.py', '.ipynb') and p.is_file()
         and not any(part.startswith(('.', '_')) for part in p.relative_to(path).parts))
     return [found for file in files for found in _things_in(file)]
 
@@ -83,7 +83,7 @@ def check_thing(
     **flags, # as the checker takes them, such as `augmented=True`
 ) -> Report: # a `ValueError` if it can't be loaded, or a flag is not for its checker
     "Load something that a student wrote, and check it"
-    name = where.rpartition(':')[2]
+    _, name = split_where(where)
     kind = kind or checker_for(name)
     for flag in flags:
         if flag not in inspect.signature(CHECKERS[kind]).parameters:
@@ -150,10 +150,11 @@ def run_checks(
     what:str, # `FILE:NAME`, or a file or a folder
     kind:str=None, # key of `CHECKERS`
     as_json:bool=False, # print records, not a report or a table
-    **flags, # of the command line, as words
+    **flags, # of the command line
 ) -> int: # status
     "Check one thing or all that is found, and print what was found"
-    if 'seconds' in flags: flags['seconds'] = float(flags['seconds'])
+    if not flags.get('seconds', 1) > 0:
+        raise ValueError(f'--seconds {flags["seconds"]}: use more than 0')
     if 'augmented' in flags:
         check_choice('augmented', flags['augmented'], ('yes', 'no'))
         flags['augmented'] = flags['augmented'] == 'yes'
@@ -161,7 +162,7 @@ def run_checks(
         if kind: raise ValueError('--as is for one thing: give FILE:NAME')
         records = check_all(what, (lambda row: None) if as_json else print, **flags)
     else:
-        kind = kind or checker_for(what.rpartition(':')[2])
+        kind = kind or checker_for(split_where(what)[1])
         report = check_thing(what, kind, **flags)
         records = [record_of(Found(what, kind), report)]
         if not as_json: print(report)

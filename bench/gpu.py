@@ -1,0 +1,103 @@
+#!/usr/bin/env python3
+"""What does a GPU make of the two networks at 256 pixels?
+
+    python bench/gpu.py --data_path DATASET --out gpu.jsonl [--seeds 0 1 2] [--epochs 100] [--minutes 9]
+    python bench/gpu.py --data_path DATASET --out dry.jsonl --dry_run     # two small networks and two epochs, on a processor
+
+Trains UNet of width 64 and ResNet34UNet with the recipe `default` at 256 pixels, bfloat16 where it is faster. After `--minutes` it stops behind the
+step it is in, and the same command goes on. A line per run holds: pictures a second of an epoch, seconds of an epoch over those of its steps on a
+batch that is there already, share of the fastest matrix product in the same precision (FLOP by PyTorch's counter), seconds to each level of
+validation Dice, largest memory, and the test Dice per image of the best epoch (border as pet)."""
+import argparse, json, os, signal, threading, time
+from functools import partial
+from pathlib import Path
+from statistics import fmean, median
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from petseg_nb.additions import pick_device, pick_precision
+from petseg_nb.evaluation import evaluate
+from petseg_nb.files import replacing
+from petseg_nb.inference import predict_probabilities
+from petseg_nb.recipes import recipe_config
+from petseg_nb.runs import Run, fit, initial_model, load_model, new_loaders, new_model, train_step
+from petseg_nb.threads import keep_memory
+from steps import peak, seconds
+
+LEVELS = .7, .8, .85, .9
+SMALL = dict(size=32, width=4, epochs=2)
+
+
+def flops(config):
+    "FLOP of a training step, a picture"
+    model = new_model(config).train()
+    with FlopCounterMode(display=False) as counter:
+        model(torch.randn(2, 3, config.size, config.size, device=next(model.parameters()).device)).sum().backward()
+    return counter.get_total_flops() / 2
+
+
+def step_seconds(config, loaders, repeats=10):
+    "Seconds of a step on a batch that is on the device already"
+    run = Run(new_model(config), config, steps=1_000_000)
+    images, masks = (x.to(run.device) for x in next(iter(loaders['train'])))
+    run.net.train()
+    return seconds(lambda: train_step(run, images, masks), run.device, repeats)
+
+
+def train(config, loaders, folder):
+    "History, with the seconds of each epoch, validation and saving included; those of earlier calls lie in `seconds.json`"
+    file, begun = folder/'seconds.json', time.perf_counter()
+    took = json.loads(file.read_text()) if file.exists() else []
+    def note(model, history):
+        nonlocal begun
+        took.append(time.perf_counter() - begun)
+        begun = time.perf_counter()
+        with replacing(file) as part: part.write_text(json.dumps(took))
+    return fit(initial_model(config), loaders, config, folder, [note]), took
+
+
+def reached(history, took):
+    "Seconds after which each level of validation Dice was reached; None for one that was not"
+    clock = [sum(took[:i + 1]) for i in range(len(took))]
+    return {level: next((round(t, 1) for t, row in zip(clock, history) if row['valid_dice'] >= level), None) for level in LEVELS}
+
+
+def measure(config, args, folder):
+    "The line of one run"
+    loaders, device = new_loaders(config, args.out.with_suffix('')/'cache'), pick_device(config.device)
+    if device.type == 'cuda': torch.cuda.reset_peak_memory_stats()
+    history, took = train(config, loaders, folder)
+    memory = torch.cuda.max_memory_allocated() / 1e9 if device.type == 'cuda' else None
+    step, dtype = step_seconds(config, loaders), pick_precision(config.precision, device)
+    rate = min(config.batch_size, len(loaders['train'].dataset)) / step
+    model, _ = load_model(folder/'best.pt', config.device)
+    dices = [p.row()['dice'] for p in evaluate(partial(predict_probabilities, model), loaders['test'].dataset)]
+    return dict(device=torch.cuda.get_device_name() if device.type == 'cuda' else 'processor', precision=str(dtype).removeprefix('torch.'),
+                pictures_a_second=round(len(loaders['train'].dataset) / median(took), 1), epoch_over_steps=round(median(took) / (step * len(loaders['train'])), 3),
+                share_of_peak=round(flops(config) * rate / peak(dtype, device), 3), seconds_to_dice=reached(history, took), memory_gb=memory,
+                valid_dice=max(row['valid_dice'] for row in history), test_dice=round(fmean(dices), 4), epochs=config.epochs, size=config.size)
+
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument('--data_path', required=True)
+parser.add_argument('--out', type=Path, required=True)
+parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
+parser.add_argument('--epochs', type=int, default=100)
+parser.add_argument('--minutes', type=float, default=9)
+parser.add_argument('--workers', type=int, default=0)
+parser.add_argument('--dry_run', action='store_true')
+args = parser.parse_args()
+keep_memory()
+timer = threading.Timer(60 * args.minutes, os.kill, (os.getpid(), signal.SIGINT)) # `fit` finishes its step and saves
+timer.daemon = True
+timer.start()
+done = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
+for seed in args.seeds[:1] if args.dry_run else args.seeds:
+    for name in ('unet', 'resnet34_unet'):
+        if any((row['model'], row['seed']) == (name, seed) for row in done): continue
+        changes = SMALL | dict(device='cpu') if args.dry_run else dict(size=256, epochs=args.epochs)
+        config = recipe_config('default', name, **changes, seed=seed, data_path=args.data_path, workers=args.workers)
+        folder = args.out.with_suffix('')/f'{name}-{seed}'
+        folder.mkdir(parents=True, exist_ok=True)
+        row = dict(model=name, seed=seed) | measure(config, args, folder)
+        with args.out.open('a') as file: file.write(json.dumps(row) + '\n')
+        print(json.dumps(row), flush=True)
