@@ -315,8 +315,8 @@ _KNOWN = { # how an error begins: its remedy
     r'\w*Memory|RuntimeError .*allocate':
         'there is too little memory: lower --batch_size or --size, or raise --accumulate',
     'RuntimeError DataLoader worker':
-        'a worker that prepares pictures was killed, as where memory is short: use fewer --workers, '
-        'and continue a run with --resume',
+        'a worker that prepares pictures was killed, as where memory is short: use fewer '
+        '--workers, and continue a run with --resume',
     'RuntimeError Could not determine home':
         'a path begins with ~ and a name that nobody has here: write it in full'}
 
