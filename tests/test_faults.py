@@ -41,7 +41,7 @@ def save(folder, checkpoint): save_checkpoint(dict(weights=load_model(checkpoint
 def safetensors(folder, checkpoint): export_checkpoint(checkpoint, folder/'pet.safetensors', 'safetensors')
 def onnx(folder, checkpoint): export_checkpoint(checkpoint, folder/'pet.onnx', 'onnx')
 def torch_export(folder, checkpoint): export_checkpoint(checkpoint, folder/'pet.pt2', 'torch_export')
-def note(folder, checkpoint): comparison._append(folder/'results.jsonl', dict(dice=[.5] * 3000))
+def note(folder, checkpoint): comparison._append(folder/'results.jsonl', dict(recipe='crop_flip', model='unet', seed=0, config={}, dice=[.5] * 3000))
 def copy_chapters(folder, checkpoint): update_chapters(SAMPLES/'images', folder)
 WRITERS = [draw, decode, save, safetensors, onnx, torch_export, note, copy_chapters]
 
