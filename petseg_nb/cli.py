@@ -326,7 +326,8 @@ def petseg_evaluate(argv:list=None): # the command line's words; None takes them
 _PREDICT = """Write the mask of each picture as a PNG of its size, 255 for pet and 0 for
 background. A picture that carries an EXIF orientation is turned upright first. Each finished
 picture is a line on the standard output: its path, a tab, its mask's path."""
-_LIMITS = """Reads JPEG, PNG, GIF (first frame), WebP, BMP and TIFF up to 20,000 x 20,000 pixels;
+_LIMITS = """Reads JPEG, PNG, GIF (first frame), WebP, BMP and TIFF up to 20,000 x 20,000 pixels,
+or as many as the environment variable PETSEG_MAX_PIXELS says;
 a HEIC photo has to be exported as JPEG. A picture takes up to 13 bytes of memory per pixel, and of
 pictures above 25 million pixels only one is in memory at a time. Status: 0 if all went well, 1 if a
 picture failed, 2 if nothing could be done."""

@@ -650,7 +650,9 @@ def words_of(case, world, tmp_path):
     return command, [re.sub(r'^(W|OUT|LONG)(?=/|\.|$)', lambda m: places[m[1]], word) for word in words]
 
 
-def tree(folder): return {path for path, _, names in os.walk(folder)} | {Path(path)/name for path, _, names in os.walk(folder) for name in names}
+@cache
+def folders(root): return [path for path, *_ in os.walk(root)]
+def tree(root): return {path: os.stat(path).st_mtime_ns for path in folders(root)} # a file that comes or goes changes its folder's time
 
 
 @pytest.fixture(autouse=True)
