@@ -177,7 +177,7 @@ def try_mutant(mutant, limit):
         for test in tests_of(row['module'], notebook):
             if used() - start > limit: break
             tried.append(test.stem)
-            if why := failure(test, tree, 3 * limit): break
+            if why := failure(test, tree, 20 * limit): break
     return row | dict(tried=tried, seconds=round(used() - start, 1), killed_by=why)
 
 
