@@ -101,8 +101,7 @@ THRESHOLD = """const {data} = pixels('answer'), colours = %(colours)s
     const counts = [0, 0, 0, 0], limit = 255 * value('threshold')
     paint(canvases[0], i => {
       const pet = data[4 * i + 1] > 0, said = data[4 * i] > limit
-      const kind = pet ? 1 - said : 3 - said
-      counts[kind]++
+      const kind = pet ? 1 - said : 3 - said; counts[kind]++
       return colours[kind]
     })
     const [found, missed, wrong] = counts, either = found + missed + wrong
