@@ -172,6 +172,7 @@ def outlined(
     drawn = np.where((mask > inner)[..., None], ImageColor.getrgb(OUTLINE_COLOUR), image)
     return np.hstack([drawn, np.repeat(255 * mask[..., None], 3, -1)]).astype(np.uint8)
 
+# %% ../nbs/workshop/web_explorers.ipynb #5a7c1e42
 def web_augmentation(
     image:np.ndarray, # `(size, size, 3)` uint8
     mask:np.ndarray, # `(size, size)` uint8: 1 pet, 0 background
