@@ -52,6 +52,7 @@ SCRIPT = """<script>(async () => {
 STYLE = """<style>
 .petseg-web label { display: block; }
 .petseg-web input { width: 16em; max-width: 55%; vertical-align: middle; margin: 0 .5em; }
+.petseg-web select { color: black; background: white; }
 .petseg-web :is(img, canvas) { max-width: 100%; margin: 4px; vertical-align: top;
   image-rendering: pixelated; }
 </style>"""
