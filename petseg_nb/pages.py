@@ -178,7 +178,8 @@ class ApiSection:
         cells = [c for c in self.nb.cells if not c.directives_.keys() & {'default_exp', 'exporti'}]
         for c in cells:
             if 'export' in c.directives_: c.source = fold(c.source)
-            if 'exports' in c.directives_: c.source = c.source.replace(OPEN, names(c.source) or 'Source')
+            said = names(c.source) if 'exports' in c.directives_ else ''
+            if said: c.source = c.source.replace(OPEN, said)
         docs = [c for c in cells if c.cell_type == 'code' and SHOWN.search(c.source)]
         heading = deepcopy(next(c for c in cells if c.cell_type == 'markdown'))
         heading.source = '## API'

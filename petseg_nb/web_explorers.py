@@ -52,6 +52,7 @@ SCRIPT = """<script>(async () => {
 STYLE = """<style>
 .petseg-web label { display: block; }
 .petseg-web input { width: 16em; max-width: 55%; vertical-align: middle; margin: 0 .5em; }
+.petseg-web select { color: black; background: white; }
 .petseg-web :is(img, canvas) { max-width: 100%; margin: 4px; vertical-align: top;
   image-rendering: pixelated; }
 </style>"""
@@ -101,8 +102,7 @@ THRESHOLD = """const {data} = pixels('answer'), colours = %(colours)s
     const counts = [0, 0, 0, 0], limit = 255 * value('threshold')
     paint(canvases[0], i => {
       const pet = data[4 * i + 1] > 0, said = data[4 * i] > limit
-      const kind = pet ? 1 - said : 3 - said
-      counts[kind]++
+      const kind = pet ? 1 - said : 3 - said; counts[kind]++
       return colours[kind]
     })
     const [found, missed, wrong] = counts, either = found + missed + wrong
@@ -173,6 +173,7 @@ def outlined(
     drawn = np.where((mask > inner)[..., None], ImageColor.getrgb(OUTLINE_COLOUR), image)
     return np.hstack([drawn, np.repeat(255 * mask[..., None], 3, -1)]).astype(np.uint8)
 
+# %% ../nbs/workshop/web_explorers.ipynb #5a7c1e42
 def web_augmentation(
     image:np.ndarray, # `(size, size, 3)` uint8
     mask:np.ndarray, # `(size, size)` uint8: 1 pet, 0 background
