@@ -24,15 +24,15 @@ def questions(page, title):
 
 
 def main(site):
-    file = site/'search.json'
-    if not file.is_file(): return # only README.md was rendered
+    file, faq = site/'search.json', site/'faq.html'
+    if not (file.is_file() and faq.is_file()): return # only README.md, or one page, was rendered
     index, pages = json.loads(file.read_text(encoding='utf-8')), {}
     for entry in index:
         name = entry['href'].partition('#')[0]
         page = pages.setdefault(name, (site/name).read_text(encoding='utf-8'))
         for _, text in re.findall(UNSEEN, page): entry['text'] = entry['text'].replace(html.unescape(text).strip(), '')
     title = next(entry['title'] for entry in index if entry['href'].startswith('faq.html'))
-    index = [entry for entry in index if not entry['href'].startswith('faq.html')] + list(questions(pages['faq.html'], title))
+    index = [entry for entry in index if not entry['href'].startswith('faq.html')] + list(questions(faq.read_text(encoding='utf-8'), title))
     for entry in index:
         words = WORDS.get(entry['href'])
         if words and words not in entry['section']: entry['section'] += f' ({words})'

@@ -1,5 +1,5 @@
 """Pages in Chromium: what axe finds wrong, explorers that run without a kernel, and, where `nbdev_docs` has rendered the site, each page of it."""
-import json, re, shutil, subprocess, tarfile, threading
+import json, shutil, subprocess, tarfile, threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
@@ -10,7 +10,7 @@ playwright = pytest.importorskip('playwright.sync_api', reason='needs playwright
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason='needs Chromium: apt-get install chromium')
 
 SITE = ROOT/'_docs'
-PAGES = sorted(p.relative_to(SITE).as_posix() for p in SITE.rglob('*.html')) if SITE.is_dir() else []
+PAGES = sorted(p.relative_to(SITE).as_posix() for p in SITE.rglob('*.html') if p.parent.name != 'demo') if SITE.is_dir() else []
 AXE = 'axe-core@4.10.3'
 SERIOUS = """async () => (await axe.run()).violations.filter(v => ['serious', 'critical'].includes(v.impact))
     .map(v => `${v.id}: ${v.nodes.map(n => n.html.slice(0, 150)).slice(0, 3).join(' ')} (${v.nodes.length})`)"""
