@@ -7,6 +7,7 @@ from torchvision.models import ResNet34_Weights
 from petseg_nb.data import IMAGENET_MEAN, IMAGENET_STD, scan_pets
 from petseg_nb.files import decode_once, picture_defects, read_pet
 from petseg_nb.masks import SAMPLES
+from petseg_nb.pictures import probability_image
 
 RECORDS = scan_pets(SAMPLES)
 
@@ -46,3 +47,8 @@ def test_the_error_stream_comes_back(capfd):
     picture_defects(RECORDS[0].image)
     os.write(2, b'still here')
     assert capfd.readouterr().err == 'still here'
+
+
+def test_grey_of_16_bits_ends_at_certain():
+    for probability, grey in ((0, 0), (.5, 32768), (1, 65535)):
+        assert np.unique(np.asarray(probability_image(np.full((2, 3), probability, np.float32), (6, 4)))).tolist() == [grey]
