@@ -142,7 +142,7 @@ def failure(test, tree, seconds):
         if status == 0: return ''
         said.seek(0)
         lines = [line.strip() for line in said if re.search(r'\w(Error|Exception|Interrupt|Exit)\b|^FAILED', line)] or ['it ended without a word']
-        return f'{test.stem}: {lines[-1][:160]}'.replace(str(tree), '.')
+        return f'{test.stem}: ' + re.sub(r'/\S*mutant\w+/', '', lines[-1])[:160] # without a place of this machine
 
 
 def waited(pid, seconds):

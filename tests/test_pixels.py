@@ -5,8 +5,9 @@ import pytest
 from PIL import Image
 from torchvision.models import ResNet34_Weights
 from petseg_nb.data import IMAGENET_MEAN, IMAGENET_STD, scan_pets
-from petseg_nb.files import decode_once, read_pet
+from petseg_nb.files import decode_once, picture_defects, read_pet
 from petseg_nb.masks import SAMPLES
+from petseg_nb.pictures import probability_image
 
 RECORDS = scan_pets(SAMPLES)
 
@@ -39,3 +40,15 @@ def test_a_corrected_file_is_decoded_again(kind, toy_pets, tmp_path):
     os.utime(path, ns=(0, path.stat().st_mtime_ns - 10**9)) # a clock that went back is no reason to keep it
     decode_once(records, 32, tmp_path)
     assert len(list(tmp_path.glob('*.npy'))) == 2
+
+
+def test_the_error_stream_comes_back(capfd):
+    "What OpenCV writes to it is caught while a picture is checked, and no longer"
+    picture_defects(RECORDS[0].image)
+    os.write(2, b'still here')
+    assert capfd.readouterr().err == 'still here'
+
+
+def test_grey_of_16_bits_ends_at_certain():
+    for probability, grey in ((0, 0), (.5, 32768), (1, 65535)):
+        assert np.unique(np.asarray(probability_image(np.full((2, 3), probability, np.float32), (6, 4)))).tolist() == [grey]
