@@ -123,7 +123,8 @@ def prepare(job, folder):
 def kill(job, folder, seconds):
     "Whether the work was killed at that moment; False if it was done before"
     pid = start(job.work, folder)
-    time.sleep(seconds)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None: time.sleep(.005)
     os.kill(pid, signal.SIGKILL)
     killed = os.WIFSIGNALED(os.waitpid(pid, 0)[1])
     job.look(folder)
@@ -156,6 +157,7 @@ def main():
             for _ in range(rng.randint(1, 3)): job.kills += kill(job, folder, rng.uniform(0, job.seconds))
             finish(job.work, folder)
             assert job.result(folder) == job.straight, f'{type(job).__name__} ends in something else'
+            print(f'{type(job).__name__}: {job.kills} kills so far', flush=True)
         print(', '.join(f'{type(job).__name__} {job.kills} ({job.seconds:.1f} s)' for job in jobs) + ': nothing was lost')
 
 
