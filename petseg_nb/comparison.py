@@ -148,8 +148,8 @@ def comparison_table(
         spread = f'{stdev(dices):.4f}' if len(dices) > 1 else '–'
         scatter = [stdev(run['dice']) for run in runs if len(run['dice']) > 1]
         seconds = [run['seconds_per_epoch'] for run in runs if run['seconds_per_epoch']]
-        cells = (recipe, model, len(runs), len(runs[0]['valid_dice']), f'{fmean(dices):.4f}', spread,
-                 f'{fmean(scatter):.2f}' if scatter else '–',
+        cells = (recipe, model, len(runs), len(runs[0]['valid_dice']),
+                 f'{fmean(dices):.4f}', spread, f'{fmean(scatter):.2f}' if scatter else '–',
                  *(f'{fmean(run[name] for run in runs):.3f}' for name in ('iou', 'boundary_f1')),
                  f'{runs[0]["parameters"] / 1e6:.1f}', f'{runs[0]["madds"] / 1e9:.1f}',
                  f'{fmean(seconds):.1f}' if seconds else '–')
