@@ -1,0 +1,65 @@
+#!/usr/bin/env python3
+"""How long does a picture take, and how many does a folder give a second: the module, torch.compile, ONNX in fp32 and in int8?
+
+    python bench/infer.py [--checkpoint pretrained] [--data_path DATASET] [--rounds 20] [--json FILE]
+
+Each contender is a function of uint8 pictures (B, S, S, 3) to probabilities (B, S, S) with the network's own size S; they take turns. Latency is
+the median of one picture at a time, throughput that of batches of eight. The int8 network needs `--data_path`, for its calibration, and
+torch.compile a C++ compiler; who is missing is left out and named. Agreement is Dice with the module's masks on the package's photographs."""
+import argparse, json, os, platform, shutil, statistics, tempfile, time
+from pathlib import Path
+import numpy as np
+import torch
+from petseg_nb.deploy import as_function, differences, export_checkpoint, export_int8, in_batches, read_exported, with_preprocessing
+from petseg_nb.masks import SAMPLES
+from petseg_nb.pictures import look
+from petseg_nb.runs import load_model
+from petseg_nb.threads import keep_memory
+
+
+def contenders(args, folder):
+    "Name: function of uint8 `(B, S, S, 3)`"
+    model, _ = load_model(args.checkpoint, 'cpu')
+    whole = with_preprocessing(model)
+    found = {'module': as_function(whole)}
+    if shutil.which('g++') or shutil.which('clang++'): found['torch.compile'] = as_function(torch.compile(whole, dynamic=True))
+    export_checkpoint(args.checkpoint, folder/'whole.onnx')
+    found['ONNX fp32'] = read_exported(folder/'whole.onnx')[0]
+    if args.data_path:
+        export_int8(args.checkpoint, folder/'int8.onnx', args.data_path)
+        found['ONNX int8'] = read_exported(folder/'int8.onnx')[0]
+    return found
+
+
+def medians(functions, images, rounds):
+    "Median seconds of a call of each, in turns, after two that are not counted"
+    times = {name: [] for name in functions}
+    for _ in range(rounds + 2):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function(images)
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values[2:]) for name, values in times.items()}
+
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument('--checkpoint', default='pretrained')
+parser.add_argument('--data_path', type=Path)
+parser.add_argument('--rounds', type=int, default=20)
+parser.add_argument('--json', type=Path)
+args = parser.parse_args()
+keep_memory()
+with tempfile.TemporaryDirectory() as folder:
+    functions = contenders(args, Path(folder))
+    size = load_model(args.checkpoint, 'cpu')[1].size
+    images = np.stack([look(path, size)[0] for path in sorted((SAMPLES/'images').iterdir())])  # (8, S, S, 3)
+    one, eight = (medians(functions, images[:n], args.rounds) for n in (1, 8))
+    masks = {name: in_batches(function, images) for name, function in functions.items()}
+for name in {'torch.compile', 'ONNX int8'} - functions.keys(): print(f'{name}: left out, see --help')
+print(f'{"":16}{"one picture":>14}{"ratio":>8}{"pictures a second":>20}{"ratio":>8}{"agreement":>12}')
+for name in functions:
+    same = differences(masks[name], masks['module'])['dice']
+    print(f'{name:16}{one[name] * 1e3:11.1f} ms{one["module"] / one[name]:8.2f}{8 / eight[name]:20.1f}{eight["module"] / eight[name]:8.2f}{same:12.4f}')
+if args.json:
+    args.json.write_text(json.dumps(dict(machine=platform.processor() or platform.machine(), cores=os.cpu_count(), threads=torch.get_num_threads(),
+                                         size=size, latency=one, batch_of_eight=eight), indent=1) + '\n')
