@@ -7,13 +7,11 @@ Draws toy pets, decodes, trains, exports, predicts and compares in processes tha
 again. After each kill, what is there must be whole, and what was reported as finished must be there. At the end, everything must be what it is where nobody was killed, to the last bit."""
 import argparse, csv, hashlib, os, random, shutil, signal, tempfile, time, traceback
 from contextlib import redirect_stdout
-from functools import partial
 from pathlib import Path
 import torch
 from PIL import Image
 from petseg_nb.cli import petseg_train
 from petseg_nb.comparison import compare, load_results
-from petseg_nb.config import TrainConfig
 from petseg_nb.data import scan_pets
 from petseg_nb.deploy import export_checkpoint
 from petseg_nb.files import decode_once

@@ -1,5 +1,7 @@
 """Settings for all tests, and the closing line that counts them."""
-import os, shutil
+import os, shutil, threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
 import pytest
@@ -29,6 +31,33 @@ def pytest_unconfigure(config):
     counts = {name: len(reporter.getreports(name)) for name in ('passed', 'failed', 'error', 'skipped')}
     if any(counts.values()):
         print(f"\n{counts['passed']} passed, {counts['failed'] + counts['error']} failed, {counts['skipped']} skipped")
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *args): pass
+
+
+@pytest.fixture(scope='session')
+def serve():
+    "A function from a folder to the address of a server of it"
+    servers = {}
+    def start(folder):
+        if folder not in servers:
+            servers[folder] = ThreadingHTTPServer(('127.0.0.1', 0), partial(Quiet, directory=folder))
+            threading.Thread(target=servers[folder].serve_forever, daemon=True).start()
+        return f'http://127.0.0.1:{servers[folder].server_port}'
+    yield start
+    for server in servers.values(): server.shutdown()
+
+
+@pytest.fixture(scope='module')
+def browser():
+    "Chromium that finds no machine but this one"
+    from playwright.sync_api import sync_playwright
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=['--no-sandbox', '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1'])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope='session')

@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from petseg_nb import cli, compare, deploy
 from petseg_nb.augment import Augment
-from petseg_nb.blocks import DownConv, UpConv, check_input
+from petseg_nb.blocks import UpConv, check_input
 from petseg_nb.comparison import load_results
 from petseg_nb.config import TrainConfig, check_choice, config_from
 from petseg_nb.data import PetDataset, normalize, pet_dataloaders, scan_pets

@@ -1,7 +1,6 @@
 """The page that predicts in the browser, in real Chromium: its masks against Python's, its messages, its width, and whom it asks."""
-import io, re, shutil, subprocess, sys, threading, time
+import io, re, shutil, subprocess, sys, time
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 from PIL import ExifTags, Image
@@ -15,12 +14,8 @@ pytestmark = [pytest.mark.skipif(not CHROMIUM, reason='needs Chromium: apt-get i
 PICTURES = sorted((SAMPLES/'images').iterdir())
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *args): pass
-
-
 @pytest.fixture(scope='session')
-def demo(small_checkpoint, tmp_path_factory):
+def demo(small_checkpoint, tmp_path_factory, serve):
     "The page with a small network, and a server: its address, and the network as Python runs it"
     site = tmp_path_factory.mktemp('site')
     (site/'demo').mkdir()
@@ -29,19 +24,8 @@ def demo(small_checkpoint, tmp_path_factory):
     run = subprocess.run([sys.executable, ROOT/'scripts/demo.py', small_checkpoint, site/'demo'], capture_output=True, text=True)
     if "'npm', 'pack'" in run.stderr: pytest.skip('npm has no onnxruntime-web: no network?')
     assert run.returncode == 0, run.stderr
-    server = ThreadingHTTPServer(('127.0.0.1', 0), partial(Quiet, directory=site))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
     net, about = read_exported(site/'demo'/'model.onnx')
-    yield f'http://127.0.0.1:{server.server_port}/demo/index.html', partial(segment, net, size=about['config']['size'])
-    server.shutdown()
-
-
-@pytest.fixture(scope='module')
-def browser():
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=['--no-sandbox', '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1'])
-        yield browser
-        browser.close()
+    return f'{serve(site)}/demo/index.html', partial(segment, net, size=about['config']['size'])
 
 
 @pytest.fixture(scope='module')

@@ -1,7 +1,6 @@
 """Disks that are full, files that were damaged, processes that disappear, clocks that go back: what is left is whole, and the next start works."""
-import io, json, os, re, resource, signal, subprocess, sys
+import io, os, re, resource, signal, subprocess, sys
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import asdict
 from datetime import datetime
 import numpy as np
 import pytest

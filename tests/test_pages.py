@@ -1,7 +1,5 @@
 """Pages in Chromium: what axe finds wrong, explorers that run without a kernel, and, where `nbdev_docs` has rendered the site, each page of it."""
-import json, shutil, subprocess, tarfile, threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+import json, shutil, subprocess, tarfile
 import numpy as np
 import pytest
 from conftest import CHROMIUM, ROOT
@@ -14,31 +12,6 @@ PAGES = sorted(p.relative_to(SITE).as_posix() for p in SITE.rglob('*.html') if p
 AXE = 'axe-core@4.10.3'
 SERIOUS = """async () => (await axe.run()).violations.filter(v => ['serious', 'critical'].includes(v.impact))
     .map(v => `${v.id}: ${v.nodes.map(n => n.html.slice(0, 150)).slice(0, 3).join(' ')} (${v.nodes.length})`)"""
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *args): pass
-
-
-@pytest.fixture(scope='session')
-def serve():
-    "A function from a folder to the address of a server of it"
-    servers = {}
-    def start(folder):
-        if folder not in servers:
-            servers[folder] = ThreadingHTTPServer(('127.0.0.1', 0), partial(Quiet, directory=folder))
-            threading.Thread(target=servers[folder].serve_forever, daemon=True).start()
-        return f'http://127.0.0.1:{servers[folder].server_port}'
-    yield start
-    for server in servers.values(): server.shutdown()
-
-
-@pytest.fixture(scope='module')
-def browser():
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=['--no-sandbox', '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1'])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope='session')

@@ -9,7 +9,7 @@ from petseg_nb.evaluation import THRESHOLDS, counts_at_thresholds, probability_h
 from petseg_nb.inference import turn, turn_back
 from petseg_nb.losses import LOSSES
 from petseg_nb.masks import ERROR_COLOURS, cutout, error_map, mask_image, overlay, silhouette_to_trimap, trimap_to_mask
-from petseg_nb.metrics import SegmentationMeter, boundary_f1, confusion, dice, iou, scores
+from petseg_nb.metrics import SegmentationMeter, boundary_f1, confusion, dice, iou
 from petseg_nb.pictures import blend, corners, decode_rle, encode_rle, to_mask, view_size, window_starts
 from PIL import Image
 
