@@ -50,12 +50,12 @@ def serve():
     for server in servers.values(): server.shutdown()
 
 
-@pytest.fixture(scope='module')
-def browser():
-    "Chromium that finds no machine but this one"
+@pytest.fixture(scope='session')
+def chromium():
+    "A browser that finds no host but this machine, one for each process: Playwright allows no second"
     from playwright.sync_api import sync_playwright
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=['--no-sandbox', '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1'])
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=['--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1'])
         yield browser
         browser.close()
 

@@ -118,15 +118,6 @@ def lab(tmp_path_factory):
     assert lab.stop(), lab.log.read_text()
 
 
-@pytest.fixture(scope='session')
-def chromium():
-    "A browser that finds no host but this machine"
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=['--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1'])
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def page(lab, chromium):
     "A new page, which notes requests to elsewhere; its kernels end with it"

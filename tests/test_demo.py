@@ -29,9 +29,9 @@ def demo(small_checkpoint, tmp_path_factory, serve):
 
 
 @pytest.fixture(scope='module')
-def page(demo, browser):
+def page(demo, chromium):
     "The page, loaded, which notes requests and errors"
-    page = browser.new_page(viewport={'width': 1280, 'height': 900}, accept_downloads=True)
+    page = chromium.new_page(viewport={'width': 1280, 'height': 900}, accept_downloads=True)
     page.requests, page.errors = [], []
     page.on('request', lambda request: page.requests.append((request.method, request.url)))
     page.on('console', lambda message: page.errors.append(message.text) if message.type == 'error' else None)

@@ -32,11 +32,11 @@ def serious(page, axe):
 # Explorers that need no kernel
 
 @pytest.fixture(scope='module')
-def explorers(browser):
+def explorers(chromium):
     "A page of what the notebook stored"
     cells = json.loads((ROOT/'nbs/workshop/web_explorers.ipynb').read_text(encoding='utf-8'))['cells']
     outputs = [''.join(o['data']['text/html']) for c in cells for o in c.get('outputs', []) if 'text/html' in o.get('data', {})]
-    page, page_errors = browser.new_page(), []
+    page, page_errors = chromium.new_page(), []
     page.on('pageerror', lambda error: page_errors.append(str(error)))
     page.set_content('<html lang="en"><title>explorers</title><main><h1>Explorers</h1>' + ''.join(outputs) + '</main></html>')
     page.locator('#petseg-losses [role=status]:not(:empty)').wait_for()
@@ -116,8 +116,8 @@ def test_explorers_are_accessible(explorers, axe):
 # The page made by hand
 
 @pytest.mark.parametrize('theme', ['light', 'dark'])
-def test_demo_is_accessible(browser, axe, serve, theme):
-    page = browser.new_page(color_scheme=theme)
+def test_demo_is_accessible(chromium, axe, serve, theme):
+    page = chromium.new_page(color_scheme=theme)
     page.goto(f"{serve(ROOT/'nbs')}/demo/index.html")
     # As with a picture, which needs the network that git does not hold
     page.evaluate("document.querySelector('#result').hidden = false; document.querySelector('#picture').ariaLabel = 'a cat'")
@@ -162,8 +162,8 @@ FAULTS = """width => {
 @pytest.mark.skipif(not PAGES, reason='the site is not rendered: run nbdev_docs, which needs Quarto')
 @pytest.mark.parametrize('theme', ['light', 'dark'])
 @pytest.mark.parametrize('name', PAGES or ['none'])
-def test_rendered_page(browser, axe, serve, name, theme):
-    context = browser.new_context(color_scheme=theme)
+def test_rendered_page(chromium, axe, serve, name, theme):
+    context = chromium.new_context(color_scheme=theme)
     context.add_init_script(f"localStorage.setItem('quarto-color-scheme', '{'alternate' if theme == 'dark' else 'default'}')")
     page, errors = context.new_page(), []
     page.on('console', lambda message: errors.append(message.text) if message.type == 'error' else None)
