@@ -100,9 +100,11 @@ def _budget(pairs, epochs, seconds, changes, folder):
     if seconds is None: return dict.fromkeys(pairs, epochs)
     if not seconds > 0: raise ValueError(f'seconds={seconds}: must be above 0')
     path = folder/'epochs.json'
-    known = json.loads(path.read_text()) if path.exists() else dict(seconds=seconds)
-    if known['seconds'] != seconds:
-        raise ValueError(f'{path} is for {known["seconds"]} seconds: {seconds} need another folder')
+    try: known = dict(json.loads(path.read_text())) if path.exists() else dict(seconds=seconds)
+    except (TypeError, ValueError):
+        raise ValueError(f'{path} is damaged: delete it, and its runs are timed anew') from None
+    if (planned := known.get('seconds')) != seconds:
+        raise ValueError(f'{path} is for {planned} seconds, not {seconds}: use another folder')
     for recipe, model in pairs:
         if (name := f'{recipe}-{model}') in known: continue
         known[name] = epochs_within(seconds, recipe_config(recipe, model, **changes))

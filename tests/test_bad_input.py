@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from conftest import ROOT
 from safetensors.torch import save_file
 from petseg_nb import cli, compare, deploy
 from petseg_nb.augment import Augment
@@ -859,3 +860,11 @@ def test_the_limit_of_pixels_can_be_raised(world):
     done = subprocess.run([sys.executable, '-c', f'import sys; {code}', world/'pictures'/'bomb.png'], capture_output=True, text=True,
                           env=os.environ | {'PETSEG_MAX_PIXELS': '500000000'}, cwd=Path(__file__).parent.parent)
     assert done.stdout == '(20001, 20000)\n', done.stderr
+
+
+def test_the_readme_counts_these_cases():
+    table = (ROOT/'README.md').read_text(encoding='utf-8').partition('## What you can rely on')[2]
+    said = re.findall(r'\| ([\d, and]+) \|\n', table)[:6]
+    checked = sum(' ' not in folder for folder, *_ in rows(DATASETS))
+    flags, paths, datasets, checkpoints, pictures = (len(rows(table)) for table in (FLAGS, PATHS, DATASETS, CHECKPOINTS, PICTURES))
+    assert said == [*map(str, (flags, paths)), f'{datasets}, and {checked}', *map(str, (checkpoints, pictures, len(FUNCTIONS)))]
