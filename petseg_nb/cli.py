@@ -15,7 +15,6 @@ from dataclasses import asdict, fields, replace
 from datetime import datetime
 from functools import partial
 from importlib.util import find_spec
-from multiprocessing import active_children
 from pathlib import Path
 from .config import CHOICES, TOYS, NetworkConfig, TrainConfig, config_from
 
@@ -121,30 +120,19 @@ def _train_flags(argv):
             raise ValueError(f'--{package} needs a package that is missing: pip install {package}')
     return config, None
 
-# %% ../nbs/workshop/cli.ipynb #f8b135fc
-def _join():
-    "Join the other processes, if `torchrun` started this one"
-    if 'LOCAL_RANK' not in os.environ: return
-    import torch
-    import torch.distributed as dist
-    if torch.cuda.is_available(): torch.cuda.set_device(int(os.environ['LOCAL_RANK']))
-    store, rank, processes = next(dist.rendezvous('env://'))
-    # it still has the addresses of processes that were lost, so each start has a part of its own
-    store = dist.PrefixStore(os.environ['TORCHELASTIC_RESTART_COUNT'], store)
-    dist.init_process_group(store=store, rank=rank, world_size=processes)
-
 # %% ../nbs/workshop/cli.ipynb #57498f05
-def _load_data(config):
-    "The loaders of a run; without a folder in `config`, of toy pets"
+def _load_data(config, drawing):
+    "The loaders of a run; without a folder in `config`, of toy pets that `drawing` may be making"
     import torch._dynamo, petseg_nb.augment # optimisers import the first; both while pets are drawn
-    from petseg_nb.runs import first_alone, new_loaders
+    from petseg_nb.processes import first_alone
+    from petseg_nb.runs import new_loaders
     from petseg_nb.toy import make_toy_pets
-    for drawing in active_children(): drawing.join()
+    if drawing: drawing.join()
     with first_alone():
         path = config.data_path or make_toy_pets(TOY_PETS)
         return new_loaders(replace(config, data_path=str(path)), cache_dir())
 
-def _prepare(config, resumed=False):
+def _prepare(config, resumed=False, drawing=None):
     "Model and loaders of a run; one that is resumed has its weights in its own checkpoint"
     import torch
     from petseg_nb.files import process
@@ -154,33 +142,43 @@ def _prepare(config, resumed=False):
     model = new_model(config) if resumed else initial_model(config)
     blank = torch.zeros(1, 3, config.size, config.size, device=next(model.parameters()).device)
     with torch.inference_mode(): model.eval()(blank) # a size that is too small fails here
-    loaders = _load_data(config)
+    loaders = _load_data(config, drawing)
     fewest = min(map(len, loaders['train'].batch_sampler.batches())) # pictures of a step
     if fewest < 2 * config.accumulate * processes: # BatchNorm may not do with one
         with torch.no_grad(): deepcopy(model).train()(blank)
     return model, loaders
 
+# %% ../nbs/workshop/cli.ipynb #eb193776
+def _goes_on(run_dir, text):
+    "Whether this launch made `run_dir` before, with the settings `text`; `ValueError` if not it"
+    if not run_dir.exists(): return False
+    named = os.environ.get('TORCHELASTIC_RUN_ID', 'none') != 'none'
+    restarted = int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0))
+    if not named and not restarted:
+        raise ValueError(f'{run_dir} is there already: wait a second, or give torchrun '
+                         '--standalone or another --rdzv_id')
+    if (run_dir/'config.json').read_text(encoding='utf-8') != text:
+        raise ValueError(f'{run_dir} has other settings: give torchrun another --rdzv_id')
+    return True
+
 # %% ../nbs/workshop/cli.ipynb #0ff3e54d
 def _new_run(config):
     "Make the folder of a new run, with its `config.json`"
     from petseg_nb.files import process
-    from petseg_nb.runs import first_alone
+    from petseg_nb.processes import first_alone
     launch = os.environ.get('TORCHELASTIC_RUN_ID') or format(datetime.now(), '%Y%m%d-%H%M%S')
     run_dir = Path(config.out_dir).expanduser()/f'{launch}-{config.model}'
     paths = {name: path for name in ('data_path', 'weights')
              if (path := getattr(config, name)) not in ('', 'pretrained')}
     config = replace(config, **{name: str(Path(path).expanduser().resolve())
                                 for name, path in paths.items()})
+    text = json.dumps(asdict(config), indent=2) + '\n'
     with first_alone():
-        restarted = int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0))
-        if process()[0] or restarted: return run_dir
-        if run_dir.exists():
-            raise ValueError(f'{run_dir} is there already: wait a second, or give torchrun '
-                             '--standalone or another --rdzv_id')
+        if process()[0] or _goes_on(run_dir, text): return run_dir
         run_dir.mkdir(parents=True)
-        text = json.dumps(asdict(config), indent=2)
-        (run_dir/'config.json').write_text(text + '\n', encoding='utf-8')
+        (run_dir/'config.json').write_text(text, encoding='utf-8')
     return run_dir
+
 
 # %% ../nbs/workshop/cli.ipynb #ceaad460
 def _draw_run(model, pictures, history, run_dir):
@@ -227,13 +225,15 @@ def _announce(config, model, loaders, run_dir):
 def _train(argv):
     config, run_dir = _train_flags(argv)
     from petseg_nb.toy import draw_meanwhile
-    if not config.data_path and 'LOCAL_RANK' not in os.environ: draw_meanwhile(TOY_PETS)
+    alone = 'LOCAL_RANK' not in os.environ
+    drawing = draw_meanwhile(TOY_PETS) if alone and not config.data_path else None
     import torch.distributed as dist
+    from petseg_nb.processes import join_launch
     from petseg_nb.runs import Stopped, fit, new_loggers
     from petseg_nb.threads import keep_memory
     keep_memory()
-    _join()
-    model, loaders = _prepare(config, resumed=run_dir is not None)
+    join_launch()
+    model, loaders = _prepare(config, run_dir is not None, drawing)
     run_dir = run_dir or _new_run(config)
     _announce(config, model, loaders, run_dir)
     try: history = fit(model, loaders, config, run_dir, new_loggers(config, run_dir))

@@ -121,16 +121,19 @@ class EpochBatches(Sampler):
         self.set_epoch(0)
 
     def set_epoch(self, epoch:int, start:int=0): self.epoch, self.start = epoch, start
-    def __len__(self): return -(-self.count // self.batch_size)
-    def batches(self) -> list: # whole batches, the last one possibly smaller
+    def __len__(self): return len(self.batches())
+    def batches(self) -> list: # whole batches; the last one may have fewer pictures, or a few more
         generator = torch.Generator().manual_seed(self.seed + self.epoch)
         order = torch.randperm(self.count, generator=generator).tolist()
-        return [order[i:i + self.batch_size] for i in range(0, self.count, self.batch_size)]
+        *batches, last = [order[i:i + self.batch_size]
+                          for i in range(0, self.count, self.batch_size)]
+        if not batches or len(last) >= process()[1]: return [*batches, last]
+        return [*batches[:-1], batches[-1] + last] # each process takes at least one picture
 
     def __iter__(self):
         rank, processes = process()
         for batch in self.batches()[self.start:]:
-            yield batch[rank::processes] or [batch[rank % len(batch)]] # too few: some twice
+            yield batch[rank::processes]
 
 # %% ../nbs/course/02_data.ipynb #03613052
 def _leave_signals(worker):

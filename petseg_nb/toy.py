@@ -240,7 +240,9 @@ def _try_to_draw(root):
 
 def draw_meanwhile(
     root:Path, # as for `make_toy_pets`
-): # `multiprocessing.active_children()` has the process, to be joined before they are needed
-    "Begin to draw 240 toy pets in another process, unless they are there"
-    if not is_toy_pets(root, 240, 0):
-        get_context('spawn').Process(target=_try_to_draw, args=(root,)).start()
+): # the process, to be joined before they are needed; None if they are there
+    "Begin to draw 240 toy pets in another process"
+    if is_toy_pets(root, 240, 0): return
+    drawing = get_context('spawn').Process(target=_try_to_draw, args=(root,))
+    drawing.start()
+    return drawing

@@ -10,7 +10,7 @@ TASKS = {
     'losses': 'Compute a loss', 'metrics': 'Score predictions', 'training': 'Train, step by step', 'augment': 'Augment pictures with their masks',
     'resnet34_unet': 'Build a U-Net on ResNet-34', 'evaluation': 'Evaluate, and find what is hard', 'inference': 'Predict masks of any picture',
     'drawing': 'Draw a pet', 'toy': 'Make a dataset of toy pets', 'files': 'Read, check and cache files', 'own_masks': 'Read masks of your own', 'own_data': 'Use pictures of your own', 'config': 'Configure a run', 'runs': 'Run a training that can be stopped and continued',
-    'recipes': 'Use a whole recipe', 'comparison': 'Compare recipes', 'compare': 'Compare recipes from a terminal', 'deploy': 'Export a model', 'additions': 'Add to the loop', 'threads': 'Leave others their cores', 'scorecard': 'Write down an evaluation',
+    'recipes': 'Use a whole recipe', 'comparison': 'Compare recipes', 'compare': 'Compare recipes from a terminal', 'deploy': 'Export a model', 'additions': 'Add to the loop', 'processes': 'Train in several processes', 'threads': 'Leave others their cores', 'scorecard': 'Write down an evaluation',
     'trace': 'See shapes, operations and memory', 'pictures': 'Handle large, long and many pictures', 'explore': 'Explore with sliders',
     'web_explorers': 'Explore without a kernel', 'look_inside': 'Look inside a network', 'check': 'Check code of your own', 'check.engine': 'Write a probe', 'check.tape': 'Record what a model runs',
     'check.layers': 'Tell the order of layers', 'check.props': 'Stage data and networks for a probe', 'check.mistakes': 'Name the mistake behind a number',

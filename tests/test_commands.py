@@ -1,14 +1,13 @@
 """The commands as a user runs them: in processes of their own, killed, stopped and continued."""
-import csv, json, os, pickle, resource, signal, subprocess, sys, time
+import csv, json, os, pickle, resource, signal, socket, subprocess, sys, time
 from pathlib import Path
 import pytest
 import torch
 
 COMMAND = Path(sys.executable).parent/'petseg_train'
 SMALL = ['--size', '32', '--width', '4', '--epochs', '40', '--batch_size', '4']
-
-
-TWO = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2']
+TORCHRUN = [sys.executable, '-m', 'torch.distributed.run']
+TWO = [*TORCHRUN, '--standalone', '--nproc_per_node', '2']
 
 
 def start(toy_pets, out_dir, *flags, small=True, command=(COMMAND,), **options):
@@ -133,16 +132,55 @@ def test_two_processes_train_as_one(toy_pets, tmp_path):
     assert one[0]['learning_rate'] == two[0]['learning_rate']
 
 
+def children(process): return [int(pid) for pid in subprocess.run(['pgrep', '-P', str(process.pid)], capture_output=True, text=True).stdout.split()]
+
+
 def test_two_processes_survive_the_loss_of_one(toy_pets, tmp_path):
     process = start(toy_pets, tmp_path/'h', command=[*TWO, '--max-restarts', '2', '-m', 'petseg_nb.cli'])
     read_until(process, 'epoch   3')
-    workers = subprocess.run(['pgrep', '-P', str(process.pid)], capture_output=True, text=True).stdout.split()
-    os.kill(int(workers[1]), signal.SIGKILL)
+    os.kill(children(process)[1], signal.SIGKILL)
     lines = finish(process).splitlines()
     run = run_folder(tmp_path/'h')
     assert lines[-1].startswith('test dice') and len(list(csv.DictReader(open(run/'history.csv')))) == 40
     process = start(toy_pets, None, '--resume', run, command=[*TWO, '-m', 'petseg_nb.cli']) # and a finished run is scored again
     assert finish(process).splitlines()[-1] == lines[-1]
+
+
+def machine(toy_pets, out_dir, port):
+    "A launcher that plays one of two machines"
+    nodes = ['--nnodes', '2', '--nproc_per_node', '1', '--rdzv_backend', 'c10d', '--rdzv_endpoint', f'127.0.0.1:{port}', '--rdzv_id', 'pets']
+    return start(toy_pets, out_dir, '--epochs', '80', command=[*TORCHRUN, *nodes, '--max-restarts', '3', '-m', 'petseg_nb.cli'])
+
+
+def wait_for_epochs(out_dir, count):
+    for _ in range(1200):
+        for history in out_dir.glob('*/history.csv'):
+            if len(history.read_text().splitlines()) > count: return
+        time.sleep(.1)
+    pytest.fail(f'{out_dir} has no run of {count} epochs')
+
+
+def test_two_machines_lose_a_process_and_a_machine(toy_pets, tmp_path, monkeypatch):
+    monkeypatch.setenv('TORCH_DISABLE_SHARE_RDZV_TCP_STORE', '1') # or the first looks for the second at its old address
+    finish(start(toy_pets, tmp_path/'calm', '--epochs', '80', command=[*TWO, '-m', 'petseg_nb.cli']))
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    first = machine(toy_pets, tmp_path/'two', port)
+    for _ in range(600): # it offers the endpoint at which they meet
+        with socket.socket() as client:
+            if client.connect_ex(('127.0.0.1', port)) == 0: break
+        time.sleep(.1)
+    second = machine(toy_pets, tmp_path/'two', port)
+    wait_for_epochs(tmp_path/'two', 3)
+    os.kill(children(second)[0], signal.SIGKILL)
+    wait_for_epochs(tmp_path/'two', 12)
+    second.kill()
+    second.communicate()
+    second = machine(toy_pets, tmp_path/'two', port)
+    lines = finish(first).splitlines() + finish(second).splitlines()
+    same_run(run_folder(tmp_path/'calm'), run_folder(tmp_path/'two'))
+    assert run_folder(tmp_path/'two').name == 'pets-unet' and sum(line.startswith('test dice') for line in lines) == 1
 
 
 def test_each_recipe_trains_both_models(toy_pets, tmp_path):

@@ -1,5 +1,6 @@
 """What a run promises, tried where a small mistake would show only after a kill, a second Ctrl-C, a long night or in another folder."""
-import json, signal
+import io, json, multiprocessing, signal, time
+from contextlib import redirect_stderr
 from dataclasses import asdict, replace
 from types import SimpleNamespace
 import pytest
@@ -77,3 +78,30 @@ def test_a_run_is_continued_from_any_folder(toy_pets, tmp_path, monkeypatch):
     assert json.loads((run_dir/'config.json').read_text())['data_path'] == str(toy_pets.resolve())
     monkeypatch.chdir(tmp_path)
     petseg_train(['--resume', str(run_dir)])
+
+
+def test_a_run_waits_for_no_process_of_its_caller(toy_pets, tmp_path, monkeypatch):
+    "The loaders of a notebook keep their workers for as long as it lives"
+    monkeypatch.setenv('XDG_CACHE_HOME', str(toy_pets.parent/'cache'))
+    other = multiprocessing.Process(target=time.sleep, args=(60,), daemon=True)
+    other.start()
+    petseg_train(['--data_path', str(toy_pets), '--size', '32', '--width', '4', '--epochs', '1', '--device', 'cpu', '--out_dir', str(tmp_path)])
+    assert other.is_alive()
+    other.kill()
+
+
+def test_a_launch_goes_on_in_its_own_folder_alone(toy_pets, tmp_path, monkeypatch):
+    "Given again after a machine was lost, the same command trains what is left; another command does not touch the run"
+    monkeypatch.setenv('XDG_CACHE_HOME', str(toy_pets.parent/'cache'))
+    monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'pets')
+    flags = ['--data_path', str(toy_pets), '--size', '32', '--width', '4', '--epochs', '2', '--device', 'cpu', '--out_dir', str(tmp_path)]
+    petseg_train(flags)
+    files = {path.name: path.read_bytes() for path in (tmp_path/'pets-unet').iterdir()}
+    petseg_train(flags)
+    assert {name: (tmp_path/'pets-unet'/name).read_bytes() for name in ('best.pt', 'last.pt', 'history.csv')}.items() <= files.items()
+    with pytest.raises(SystemExit) as end, redirect_stderr(io.StringIO()) as said: petseg_train([*flags, '--epochs', '3'])
+    assert end.value.code == 2 and 'pets-unet has other settings: give torchrun another --rdzv_id' in said.getvalue()
+    monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'none') # what torchrun calls a launch without a name
+    (tmp_path/'pets-unet').rename(tmp_path/'none-unet')
+    with pytest.raises(SystemExit) as end, redirect_stderr(io.StringIO()) as said: petseg_train(flags)
+    assert end.value.code == 2 and 'none-unet is there already' in said.getvalue()
