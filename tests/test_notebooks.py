@@ -42,6 +42,7 @@ def test_flagged_cells_run(path, flag, pytestconfig):
 def test_chapter_is_fit_to_commit(path):
     nb = json.loads(path.read_text(encoding='utf-8'))
     assert (nb['nbformat'], nb['nbformat_minor']) == (4, 5) and all('id' in c for c in nb['cells'])
+    assert nb['metadata']['kernelspec']['name'] == 'python3', 'JupyterLab would ask for a kernel'
     assert 'widgets' not in nb['metadata'], 'stores the state of widgets: run python scripts/clear_widgets.py'
     assert path.stat().st_size < 1_000_000, 'smaller figures, please'
     assert re.match(r'# .+\n\n> .+$', source(nb['cells'][0])), 'the first cell is a title and a > summary'
