@@ -7,9 +7,10 @@ A small `petseg_train`, a prediction of forty pictures, and a chapter in a kerne
 (as it is) and with a fixed thread for every core (OMP_NUM_THREADS), in turns, quiet and beside a busy process on every core but one. Printed
 are medians of seconds, and ratios: in company over quiet, and quiet over the quiet time with fixed threads. Start it on a machine that
 does nothing else. A chapter with fixed threads in company may take over ten minutes: after three it is stopped."""
-import argparse, json, os, platform, statistics, subprocess, sys, tempfile, time
+import argparse, os, statistics, subprocess, sys, tempfile, time
 from contextlib import contextmanager
 from pathlib import Path
+from machine import save
 
 CHAPTER = Path(__file__).resolve().parent.parent/'nbs'/'course'/'05_losses.ipynb'
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
@@ -64,7 +65,4 @@ for name in tasks:
     for way in WAYS:
         quiet, busy = median[name, way, 0], median[name, way, 1]
         print(f'{name + ", " + way:28}{quiet:7.1f}s{busy:11.1f}s{busy / quiet:8.2f}{quiet / median[name, "fixed threads", 0]:18.3f}')
-if args.json:
-    result = dict(machine=platform.processor() or platform.machine(), cores=CORES,
-                  seconds={f'{name}, {way}, {"in company" if busy else "quiet"}': v for (name, way, busy), v in took.items()})
-    args.json.write_text(json.dumps(result, indent=1) + '\n')
+save(args.json, seconds={f'{name}, {way}, {"in company" if busy else "quiet"}': v for (name, way, busy), v in took.items()})

@@ -6,10 +6,11 @@
 Each contender is a function of uint8 pictures (B, S, S, 3) to probabilities (B, S, S) with the network's own size S; they take turns. Latency is
 the median of one picture at a time, throughput that of batches of eight. The int8 network needs `--data_path`, for its calibration, and
 torch.compile a C++ compiler; who is missing is left out and named. Agreement is Dice with the module's masks on the package's photographs."""
-import argparse, json, os, platform, shutil, statistics, tempfile, time
+import argparse, shutil, statistics, tempfile, time
 from pathlib import Path
 import numpy as np
 import torch
+from machine import save
 from petseg_nb.deploy import as_function, differences, export_checkpoint, export_int8, in_batches, read_exported, with_preprocessing
 from petseg_nb.masks import SAMPLES
 from petseg_nb.pictures import look
@@ -60,6 +61,4 @@ print(f'{"":16}{"one picture":>14}{"ratio":>8}{"pictures a second":>20}{"ratio":
 for name in functions:
     same = differences(masks[name], masks['module'])['dice']
     print(f'{name:16}{one[name] * 1e3:11.1f} ms{one["module"] / one[name]:8.2f}{8 / eight[name]:20.1f}{eight["module"] / eight[name]:8.2f}{same:12.4f}')
-if args.json:
-    args.json.write_text(json.dumps(dict(machine=platform.processor() or platform.machine(), cores=os.cpu_count(), threads=torch.get_num_threads(),
-                                         size=size, latency=one, batch_of_eight=eight), indent=1) + '\n')
+save(args.json, size=size, latency=one, batch_of_eight=eight)

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Does memory grow with the dataset?
 
-    python bench/memory.py [--pictures 500 5000 20000]
+    python bench/memory.py [--pictures 500 5000 20000] [--json FILE]
 
 Draws 50 toy pets and lists them under as many names as asked, builds the decode-once cache at 64 pixels and goes through one epoch of it, each number of
 pictures in a process of its own. Printed is the largest resident memory that is not a file's (`RssAnon` of Linux): pages of the cache can be given back
 at any time and do not count. A dataset in memory would grow by 16 KiB a picture, 320 MB for 20,000."""
 import argparse, os, re, subprocess, sys, tempfile
 from pathlib import Path
+from machine import save
 
 
 def anonymous():
@@ -41,6 +42,7 @@ def draw(root, pictures):
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument('--pictures', type=int, nargs='+', default=[500, 5000, 20000])
+parser.add_argument('--json')
 parser.add_argument('--measure', type=Path, help=argparse.SUPPRESS)
 args = parser.parse_args()
 if args.measure: sys.exit(print(measure(args.measure)))
@@ -51,3 +53,4 @@ for pictures in args.pictures:
         done = subprocess.run([sys.executable, __file__, '--measure', root], capture_output=True, text=True, check=True)
         found[pictures] = float(done.stdout.split()[-1])
         print(f'{pictures:6} pictures: {found[pictures]:7.1f} MB, {found[pictures] / next(iter(found.values())):.3f} times the first', flush=True)
+save(args.json, mb=found)

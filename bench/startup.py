@@ -9,6 +9,7 @@ least. Of the prediction, its work is taken off as well: what a second call in t
 import argparse, ast, json, os, subprocess, sys, tempfile
 from pathlib import Path
 from statistics import median
+from machine import save
 
 ROOT = Path(__file__).resolve().parent.parent
 HELP = ['train', 'evaluate', 'predict', 'check_data', 'check', 'lab']
@@ -58,7 +59,8 @@ def run(code, *words):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--rounds', type=int, default=5, help='times that each process runs (default: 5)')
-    rounds = parser.parse_args().rounds
+    parser.add_argument('--json')
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         words = stage(folder)
         rows = {'import torch': ('import torch',), **{f'petseg_{name} --help': (command(name), '--help') for name in HELP},
@@ -66,7 +68,7 @@ def main():
         chapters = sorted((ROOT/'nbs'/'course').glob('*.ipynb'))
         rows |= {f'first cell of {path.stem}': (first_cell(path),) for path in chapters}
         seconds = {name: [] for name in rows}
-        for _ in range(rounds + 1): # the first round only fills the disk's cache
+        for _ in range(args.rounds + 1): # the first round only fills the disk's cache
             for name, row in rows.items():
                 used, said = run(*row)
                 seconds[name].append(float(said) if name == 'its work' else used)
@@ -74,6 +76,7 @@ def main():
     middle['petseg_predict without its work'] = middle['petseg_predict, one small picture'] - middle['its work']
     print(f'{"":34} {"seconds":>8} {"x import torch":>15}')
     for name, value in middle.items(): print(f'{name:34} {value:8.2f} {value / middle["import torch"]:15.2f}')
+    save(args.json, seconds=middle)
 
 
 if __name__ == '__main__': main()

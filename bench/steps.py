@@ -8,6 +8,7 @@ Each variant runs in a process of its own, because the allocator's settings hold
 import argparse, subprocess, sys, time
 from pathlib import Path
 import torch
+from machine import save
 
 VARIANTS = {'reports': 'UNet, fp32, contiguous, Adam', 'ours': "UNet, petseg_train's step",
             'reports resnet34': 'ResNet34UNet, fp32, contiguous, Adam', 'ours resnet34': "ResNet34UNet, petseg_train's step",
@@ -111,12 +112,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in dict(size=256, width=64, batch_size=2, repeats=5, rounds=2, workers=0).items(): parser.add_argument(f'--{name}', type=int, default=default)
     parser.add_argument('--data_path')
+    parser.add_argument('--json')
     parser.add_argument('--only', choices=[*VARIANTS, 'peak'], help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.only: return print(measure(args.only, args))
     if args.data_path:
         epoch, steps = epoch_against_steps(args)
-        return print(f'an epoch takes {epoch:.2f} s, its steps alone {steps:.2f} s: ratio {epoch / steps:.3f}')
+        print(f'an epoch takes {epoch:.2f} s, its steps alone {steps:.2f} s: ratio {epoch / steps:.3f}')
+        return save(args.json, epoch=epoch, steps=steps)
     found = {variant: [] for variant in [*VARIANTS, 'peak']}
     for _ in range(args.rounds):
         for variant in found:
@@ -127,6 +130,7 @@ def main():
         plain = best['reports resnet34' if variant.endswith('resnet34') else 'reports']
         print(f"{time_:8.4f} s a picture, {plain / time_:5.2f} x the reports' step: {VARIANTS[variant]}")
     print(f"our UNet's step runs at {flops(args) / best['ours'] / max(found['peak']):.0%} of the fastest matrix product in its precision, {max(found['peak']) / 1e9:.0f} GFLOP/s")
+    save(args.json, seconds_a_picture=found)
 
 
 if __name__ == '__main__': main()

@@ -11,6 +11,7 @@ import atexit, multiprocessing, signal
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -84,8 +85,8 @@ class PetDataset(Dataset):
     def __len__(self): return len(self.records)
     def __getitem__(self, i):
         pixels = read_pet(self.records[i], self.size) if self.cache is None else self.cache[i]
-        *colours, trimap = (pixels[..., i] for i in range(4))  # (H, W) each
-        image, mask = np.stack(colours, -1), trimap_to_mask(trimap, self.border) # (H, W, 3), (H, W)
+        image = cv2.cvtColor(pixels, cv2.COLOR_RGBA2RGB)                        # (H, W, 3)
+        mask = trimap_to_mask(cv2.extractChannel(pixels, 3), self.border)       # (H, W)
         seed = self.seed, int(self.epoch), i
         if self.transform: image, mask = self.transform(image, mask, seed)
         return torch.from_numpy(image).permute(2, 0, 1).contiguous(), torch.from_numpy(mask)[None]

@@ -1,0 +1,21 @@
+"What a figure was measured on. The benchmarks write it beside their results."
+import json, os, platform, re, sys
+from pathlib import Path
+
+
+def describe():
+    "Processor, its kinds of numbers, what it is held to, cores, memory and versions"
+    import torch
+    info = Path('/proc/cpuinfo').read_text() if os.path.exists('/proc/cpuinfo') else ''
+    name, flags = (re.search(rf'{key}\s*: (.*)', info) for key in ('model name', 'flags'))
+    kinds = [kind for kind in ('avx2', 'avx512f', 'avx512_bf16', 'amx_bf16') if flags and kind in flags[1].split()]
+    held = {name: os.environ[name] for name in ('ATEN_CPU_CAPABILITY', 'ONEDNN_MAX_CPU_ISA') if name in os.environ}
+    memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30 if hasattr(os, 'sysconf') else None
+    return dict(processor=name[1] if name else platform.machine(), kinds=kinds, held_to=held, cores=os.cpu_count(), gib=memory and round(memory, 1),
+                threads=torch.get_num_threads(), gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+                system=platform.system(), python=platform.python_version(), torch=torch.__version__)
+
+
+def save(file, **results):
+    "Write results and machine as JSON, if there is a file to write"
+    if file: Path(file).write_text(json.dumps(dict(command=sys.argv, machine=describe(), **results), indent=1) + '\n')

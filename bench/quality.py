@@ -1,0 +1,66 @@
+#!/usr/bin/env python3
+"""Which Dice after how many seconds: our recipe, those of the five course reports, and segmentation_models_pytorch's Unet?
+
+    python bench/quality.py [--data_path DATASET] [--seconds 15] [--size 64] [--width 16] [--json FILE]
+
+Each contender may use so many processor seconds, validation included, made into epochs beforehand as `petseg_compare --seconds` does, so that its
+learning rate comes to its end. smp's Unet has ResNet-34 with random weights and is trained twice: plainly (Adam at 1e-4, no schedule, mirrored
+pictures), and by our recipe. Dice is the mean over pictures: of the validation pictures the best that was reached in a quarter, half and all of
+the time, and of the test pictures that of the best epoch. Without `--data_path` the pictures are toys. pip install segmentation_models_pytorch"""
+import argparse, os, time
+from contextlib import redirect_stdout
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+import segmentation_models_pytorch as smp
+from machine import save
+from petseg_nb.comparison import epochs_within
+from petseg_nb.config import CHOICES, TrainConfig
+from petseg_nb.losses import LOSSES
+from petseg_nb.recipes import RECIPES, recipe_config
+from petseg_nb.resnet34_unet import MODELS
+from petseg_nb.runs import fit, initial_model, load_model, new_loaders
+from petseg_nb.threads import keep_memory
+from petseg_nb.toy import make_toy_pets
+from petseg_nb.training import validate
+
+MODELS['smp'] = lambda: smp.Unet('resnet34', encoder_weights=None)
+CHOICES['model'] = (*CHOICES['model'], 'smp')
+
+
+def contenders(args):
+    "Name: configuration"
+    common = dict(data_path=str(args.data_path), size=args.size, seed=0)
+    ours = {f'{recipe}, {model}': recipe_config(recipe, model, **common, **dict(width=args.width) if model == 'unet' else {})
+            for recipe in RECIPES for model in ('unet', 'resnet34_unet')}
+    plain = TrainConfig(model='smp', optimizer='adam', learning_rate=1e-4, schedule='constant', augment='flip_cbam', **common)
+    return ours | {'smp.Unet, plainly': plain, 'smp.Unet, our recipe': replace(ours['default, resnet34_unet'], model='smp')}
+
+
+def train(config, seconds, folder, cache):
+    "Epochs; best validation Dice after each, by processor seconds; test Dice of the best epoch"
+    config = replace(config, epochs=epochs_within(seconds, config))
+    loaders, reached, start = new_loaders(config, cache), [], time.process_time()
+    def note(model, history): reached.append((time.process_time() - start, max(row['valid_dice'] for row in history)))
+    fit(initial_model(config), loaders, config, folder, [note])
+    test = validate(load_model(folder/'best.pt', config.device)[0], loaders['test'], LOSSES[config.loss])['dice']
+    return dict(epochs=config.epochs, reached=reached, test_dice=test)
+
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument('--data_path', type=Path)
+for name, default in dict(seconds=15, size=64, width=16).items(): parser.add_argument(f'--{name}', type=int, default=default)
+parser.add_argument('--json')
+args = parser.parse_args()
+keep_memory()
+rows = {}
+with TemporaryDirectory() as folder:
+    folder = Path(folder)
+    args.data_path = args.data_path or make_toy_pets(folder/'toys')
+    print(f'{"":32}{"epochs":>8}{"quarter":>9}{"half":>9}{"all":>9}{"test Dice":>11}')
+    for name, config in contenders(args).items():
+        (folder/name).mkdir()
+        with open(os.devnull, 'w') as nowhere, redirect_stdout(nowhere): rows[name] = row = train(config, args.seconds, folder/name, folder/'cache')
+        after = [max((dice for when, dice in row['reached'] if when <= share * args.seconds), default=float('nan')) for share in (.25, .5, 1.1)]
+        print(f'{name:32}{row["epochs"]:8}' + ''.join(f'{dice:9.4f}' for dice in after) + f'{row["test_dice"]:11.4f}', flush=True)
+save(args.json, seconds=args.seconds, size=args.size, contenders=rows)
