@@ -191,7 +191,9 @@ class Run:
         half = self.dtype == torch.float16
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=half)
         self.history, self.step = [], 0 # whole epochs, and steps of the one that was begun
-        self.total, self.count = torch.zeros((), device=self.device), 0 # its loss, and pictures
+        exact = torch.float32 if self.device.type == 'mps' else torch.float64 # in any order
+        self.total = torch.zeros((), dtype=exact, device=self.device) # loss of that one's pictures
+        self.count = 0 # of its pictures
 
     def parts(self):
         return dict(weights=self.model, average=self.average, optimizer=self.optimizer,

@@ -1,5 +1,5 @@
 """Settings for all tests, and the closing line that counts them."""
-import os, shutil, threading
+import multiprocessing, os, shutil, threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
@@ -58,6 +58,7 @@ def chromium():
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=['--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1'])
         yield browser
         browser.close()
+        for child in multiprocessing.active_children(): child.kill() # a loader's worker, forked, holds the driver's pipe open for ever
 
 
 @pytest.fixture(scope='session')
