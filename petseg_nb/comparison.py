@@ -143,7 +143,7 @@ def comparison_table(
 ) -> str: # in Markdown
     "A line per recipe and model: means over the pictures, then over the seeds"
     lines = ['| recipe | model | seeds | epochs | Dice | ± seeds | ± pictures | IoU | boundary F '
-             '| million parameters | billion multiply-adds | seconds per epoch |',
+             '| parameters | multiply-adds | seconds per epoch |',
              '|' + '---|' * 12]
     for (recipe, model), runs in by_network(rows).items():
         dices = [fmean(run['dice']) for run in runs]
@@ -153,7 +153,7 @@ def comparison_table(
         cells = (recipe, model, len(runs), len(runs[0]['valid_dice']),
                  f'{fmean(dices):.4f}', spread, f'{fmean(scatter):.2f}' if scatter else '–',
                  *(f'{fmean(run[name] for run in runs):.3f}' for name in ('iou', 'boundary_f1')),
-                 f'{runs[0]["parameters"] / 1e6:.1f}', f'{runs[0]["madds"] / 1e9:.1f}',
+                 f'{runs[0]["parameters"] / 1e6:.1f} M', f'{runs[0]["madds"] / 1e9:.1f} G',
                  f'{fmean(seconds):.1f}' if seconds else '–')
         lines.append('| ' + ' | '.join(map(str, cells)) + ' |')
     return '\n'.join(lines)
