@@ -87,9 +87,9 @@ class PetDataset(Dataset):
         pixels = read_pet(self.records[i], self.size) if self.cache is None else self.cache[i]
         image = cv2.cvtColor(pixels, cv2.COLOR_RGBA2RGB)                  # (H, W, 3)
         mask = trimap_to_mask(cv2.extractChannel(pixels, 3), self.border) # (H, W)
-        if self.transform: image, mask = self.transform(image, mask, (self.seed, int(self.epoch), i))
-        image = np.ascontiguousarray(image.transpose(2, 0, 1))            # (3, H, W)
-        return torch.from_numpy(image), torch.from_numpy(mask)[None]
+        seed = self.seed, int(self.epoch), i
+        if self.transform: image, mask = self.transform(image, mask, seed)
+        return torch.from_numpy(image.transpose(2, 0, 1).copy()), torch.from_numpy(mask)[None]
 
 # %% ../nbs/course/02_data.ipynb #513d56be
 def show_batch(
