@@ -20,6 +20,8 @@ img { max-width: 100%; max-height: 72vh; }
 figcaption { margin-top: 2vh; }
 h1, h2 { font-weight: 500; line-height: 1.2; margin: 0 0 2vh; }
 a { color: #005a8d; }
+@page { size: landscape; margin: 10mm; }
+@media print { section { min-height: 0; height: 94vh; padding: 0; break-inside: avoid; } }
 </style>
 </head>
 <body><main>
