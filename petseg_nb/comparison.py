@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
 from tempfile import TemporaryDirectory
-import matplotlib.pyplot as plt
 from .config import TrainConfig
 from .evaluation import evaluate
 from .files import alone_in, progress, replacing
@@ -170,8 +169,9 @@ def by_network(
 # %% ../nbs/workshop/comparison.ipynb #2fe55a54
 def plot_comparison(
     rows:list, # of `compare`
-) -> plt.Figure:
+): # a `matplotlib.figure.Figure`
     "Validation Dice by epoch, mean over seeds: a panel per model, a line per recipe"
+    import matplotlib.pyplot as plt
     models = sorted({row['model'] for row in rows}, key=lambda model: (model != 'unet', model))
     fig, axs = plt.subplots(1, len(models), figsize=(4.5 * len(models), 3.2), sharey=True,
                             squeeze=False, layout='constrained')

@@ -8,7 +8,6 @@ __all__ = ['DOWN', 'UP', 'Layer', 'Trace', 'SavedBytes', 'named_layers', 'watch'
 # %% ../nbs/workshop/trace.ipynb #d946ff47
 import copy
 from typing import NamedTuple
-import matplotlib.pyplot as plt
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -130,9 +129,10 @@ def _label(ax, x, y, text, side): ax.text(x, y, text, ha=side, va='center', font
 # %% ../nbs/workshop/trace.ipynb #83277373
 def draw_unet(
     trace:Trace, # from `trace_shapes`
-    ax:plt.Axes=None, # where to draw; a new figure if None
-) -> plt.Axes: # with the drawing
+    ax=None, # `matplotlib.axes.Axes` to draw on; a new figure if None
+): # the axes, with the drawing
     "Each map as a box to scale (1 pixel high, 4 channels wide per unit), and each skip as an arrow"
+    import matplotlib.pyplot as plt
     ax = ax or plt.subplots(figsize=(10, 5), layout='constrained')[1]
     heights = sorted({layer.shape[2] for layer in trace}, reverse=True)
     tops = {height: -50*i - sum(heights[:i]) for i, height in enumerate(heights)}
