@@ -10,7 +10,6 @@ import copy
 from typing import NamedTuple
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 # %% ../nbs/workshop/trace.ipynb #db03bc25
 class Layer(NamedTuple):
@@ -100,6 +99,7 @@ def trace_shapes(
     leaves:bool=False, # list the innermost modules instead of the outermost
 ) -> Trace: # the inputs, then a `Layer` for each module in the order they ran
     "What each layer makes, costs, keeps and reads, in training mode, without computing anything"
+    from torch.utils.flop_counter import FlopCounterMode # here: it imports Triton
     model = copy.deepcopy(model).to('meta').train()
     inputs = [torch.empty(shape, device='meta') for shape in shapes]
     saved, counter = SavedBytes(model), FlopCounterMode(display=False)
