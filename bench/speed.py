@@ -10,21 +10,13 @@ Each contender is a process of its own, and they take turns. Kept is the shortes
 import argparse, json, os, resource, shutil, subprocess, sys, time
 from pathlib import Path
 from machine import describe
+from steps import peak, seconds
 import torch
 
+CPU = torch.device('cpu')
 MEASURES = ('plain', 'channels_last', 'bf16', 'keep_memory', 'fused', 'compile', 'checkpoint', 'accumulate', 'one_thread', 'petseg_train')
 SIZES, BATCHES = (64, 96, 128, 192, 256), (1, 2, 4, 8, 16)
 LOADERS = ('decode', 'cache', 'cache, 1 worker', 'cache, 2 workers', 'decode, 2 workers')
-
-
-def shortest(step, repeats=5):
-    "Seconds of the shortest call, after two that are not counted"
-    times = []
-    for _ in range(repeats + 2):
-        start = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - start)
-    return min(times[2:])
 
 
 def batch(pictures, size):
@@ -61,7 +53,7 @@ def our_step(model, images, masks):
     from petseg_nb.additions import pick_memory_format, pick_precision
     from petseg_nb.config import TrainConfig
     from petseg_nb.runs import Run, train_step
-    dtype = pick_precision('auto', torch.device('cpu'))
+    dtype = pick_precision('auto', CPU)
     run = Run(model.to(memory_format=pick_memory_format(model, dtype)), TrainConfig(), steps=1_000_000)
     run.net.train()
     return lambda: train_step(run, images, masks)
@@ -78,21 +70,20 @@ def time_step(measure, name='unet', pictures=8, size=128, **settings):
     if measure == 'checkpoint': checkpoint_blocks(model)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     step = our_step(model, *batch(pictures, size)) if measure == 'petseg_train' else plain_step(model, *batch(pictures, size), measure)
-    seconds = shortest(step) / pictures
-    return dict(seconds=seconds, mb=(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    took = seconds(step, CPU, 5) / pictures
+    return dict(seconds=took, mb=(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 
 
 def bandwidth():
     "Bytes a second that a copy of 256 MB reads and writes"
     a, b = torch.rand(2**26), torch.empty(2**26)
-    return dict(bytes=2 * 2**28 / shortest(lambda: b.copy_(a)))
+    return dict(bytes=2 * 2**28 / seconds(lambda: b.copy_(a), CPU, 5))
 
 
 def peaks():
     "FLOP a second; bfloat16 is emulated on AVX2, and takes minutes"
-    from steps import peak
     types = ['float32'] if os.environ.get('ATEN_CPU_CAPABILITY') == 'avx2' else ['float32', 'bfloat16']
-    return {name: peak(getattr(torch, name), torch.device('cpu')) for name in types}
+    return {name: peak(getattr(torch, name), CPU) for name in types}
 
 
 def time_loader(how, root):

@@ -132,7 +132,7 @@ def _load_data(config, drawing):
         path = config.data_path or make_toy_pets(TOY_PETS)
         return new_loaders(replace(config, data_path=str(path)), cache_dir())
 
-def _prepare(config, resumed=False, drawing=None):
+def _prepare(config, resumed, drawing):
     "Model and loaders of a run; one that is resumed has its weights in its own checkpoint"
     import torch
     from petseg_nb.files import process

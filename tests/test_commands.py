@@ -146,6 +146,19 @@ def test_two_processes_survive_the_loss_of_one(toy_pets, tmp_path):
     assert finish(process).splitlines()[-1] == lines[-1]
 
 
+def test_two_processes_stopped_in_an_epoch_are_the_same_run(toy_pets, tmp_path):
+    flags = ['--epochs', '12', '--precision', 'fp32']
+    finish(start(toy_pets, tmp_path/'calm', *flags, command=[*TWO, '-m', 'petseg_nb.cli']))
+    process = start(toy_pets, tmp_path/'stopped', *flags, command=[*TWO, '-m', 'petseg_nb.cli'])
+    read_until(process, 'epoch   4')
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
+    run = run_folder(tmp_path/'stopped')
+    assert torch.load(run/'last.pt', weights_only=True)['step'] # not between two epochs
+    finish(start(toy_pets, None, '--resume', run, command=[*TWO, '-m', 'petseg_nb.cli']))
+    same_run(run_folder(tmp_path/'calm'), run)
+
+
 def machine(toy_pets, out_dir, port):
     "A launcher that plays one of two machines"
     nodes = ['--nnodes', '2', '--nproc_per_node', '1', '--rdzv_backend', 'c10d', '--rdzv_endpoint', f'127.0.0.1:{port}', '--rdzv_id', 'pets']
