@@ -107,12 +107,12 @@ def key(row): return tuple(row[name] for name in ('module', 'function', 'line', 
 @cache
 def tests_of(module, notebook):
     "What tests a module, the likeliest first"
-    name = module.split('.')[0]
-    commands = re.findall(rf'(petseg_\w+)=petseg_nb\.{name}:', (ROOT/'settings.ini').read_text())
-    mentions = re.compile('|'.join([rf'petseg_nb\.{name}\b', rf'petseg_nb import [^\n]*\b{name}\b', *commands]))
-    concerned = lambda paths: [p.relative_to(ROOT) for p in paths if mentions.search(p.read_text(encoding='utf-8'))]
-    files = concerned(p for p in sorted(ROOT.glob('tests/test_*.py')) if p.stem not in NO_TESTS)
-    others = concerned(sorted(ROOT.glob('nbs/[cw]*/*.ipynb'), key=lambda p: p.stat().st_size))
+    def mentions(name, *also): return re.compile('|'.join([rf'petseg_nb\.{name}\b', rf'petseg_nb import [^\n]*\b{name}\b', *also]))
+    def concerned(pattern, paths): return [p.relative_to(ROOT) for p in paths if pattern.search(p.read_text(encoding='utf-8'))]
+    package = module.split('.')[0]
+    commands = re.findall(rf'(petseg_\w+)=petseg_nb\.{package}:', (ROOT/'settings.ini').read_text())
+    files = concerned(mentions(package, *commands), (p for p in sorted(ROOT.glob('tests/test_*.py')) if p.stem not in NO_TESTS))
+    others = concerned(mentions(re.escape(module), *commands), sorted(ROOT.glob('nbs/[cw]*/*.ipynb'), key=lambda p: p.stat().st_size))
     quick, slow = ([p for p in files if (p.stem in SLOW) == late] for late in (False, True))
     return [notebook, *quick, *(p for p in others if p != notebook), *slow]
 

@@ -65,7 +65,7 @@ def _seconds(dtype):
 @cache
 def bf16_pays() -> bool: # False without an instruction for it
     "Whether this processor computes faster in bfloat16 than in float32, tried once"
-    units = torch.cpu.get_capabilities()
+    units = getattr(torch.cpu, 'get_capabilities', dict)() # an older PyTorch can't tell
     if not any(units.get(unit) for unit in ('amx_bf16', 'avx512_bf16', 'bf16')): return False
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # two would wait for each other, and work at it

@@ -144,7 +144,8 @@ def _read_torch_export(path):
     import torch
     about = {'petseg_nb': ''}
     with open(path, 'rb') as file: program = torch.export.load(file, extra_files=about)
-    return as_function(program.module()), json.loads(about['petseg_nb'])
+    run = program.module(check_guards=False) # PyTorch 2.9 guards the example's even sides
+    return as_function(run), json.loads(about['petseg_nb'])
 
 def _read_safetensors(path):
     from petseg_nb.config import config_from

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FORMATS', 'find_pets', 'read_lines', 'read_list', 'open_picture', 'to_rgb', 'resize_rgb', 'upright', 'as_image',
            'read_pet', 'Defect', 'picture_defects', 'process', 'progress', 'check_pets', 'defect_table', 'replacing',
-           'save_picture', 'explain', 'decode_once', 'alone_in', 'download_pets']
+           'save_picture', 'out_of_memory', 'explain', 'decode_once', 'alone_in', 'download_pets']
 
 # %% ../nbs/workshop/files.ipynb #da44b5bb
 import hashlib, io, os, re, shutil, sys, tempfile, warnings, zlib
@@ -308,17 +308,26 @@ def save_picture(
         image.save(SimpleNamespace(write=f.write, flush=f.flush), **options)
 
 # %% ../nbs/workshop/files.ipynb #fa110002
+_NO_MEMORY = r'\w*Memory|RuntimeError .*(allocate|ALLOC_FAILED|could not create a)'
 _KNOWN = { # how an error begins: its remedy
     'ValueError Expected more than 1 value per channel':
         'a part of a batch has one picture, which is too little for BatchNorm at this size: raise '
         '--size or --batch_size, or lower --accumulate',
-    r'\w*Memory|RuntimeError .*allocate':
+    _NO_MEMORY:
         'there is too little memory: lower --batch_size or --size, or raise --accumulate',
     'RuntimeError .*DataLoader worker':
         'a worker that prepares pictures was killed, as where memory is short: use fewer '
         '--workers, and continue a run with --resume',
     'RuntimeError Could not determine home':
         'a path begins with ~ and a name that nobody has here: write it in full'}
+
+def _named(error): return f'{type(error).__name__} {error}'
+
+def out_of_memory(
+    error:Exception, # of Python, PyTorch, oneDNN or CUDA
+) -> bool:
+    "Whether an error says that there is no more memory"
+    return bool(re.match(_NO_MEMORY, _named(error), re.S))
 
 def explain(
     error:Exception, # what a command ended with
@@ -328,7 +337,7 @@ def explain(
         name = os.fsdecode(error.filename or 'a file').removesuffix('.part')
         return f'{name} can not be used ({error.strerror}): name another, or set it right', 2
     for words, remedy in _KNOWN.items():
-        if re.match(words, f'{type(error).__name__} {error}', re.S): return remedy, 2
+        if re.match(words, _named(error), re.S): return remedy, 2
     if isinstance(error, (ValueError, OSError)): return str(error), 2
     if process()[1] == 1 or not re.search('peer|NCCL', str(error)): raise error
     return ('a process of this run was lost; torchrun names it below, and --max-restarts has it '

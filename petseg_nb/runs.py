@@ -23,7 +23,7 @@ from .additions import OPTIMIZERS, SCHEDULES, add_up, check_memory, pick_device
 from .additions import pick_memory_format, pick_precision, update_average
 from .config import TrainConfig, config_from
 from .data import normalize_for, pet_dataloaders, set_epoch
-from .files import alone_in, process, progress, replacing
+from .files import alone_in, out_of_memory, process, progress, replacing
 from .losses import LOSSES
 from .own_data import parts_to_train
 from .processes import data_parallel
@@ -256,6 +256,27 @@ def add_gradients(
         total += loss.detach() * len(x)
     return total / len(images)
 
+# %% ../nbs/workshop/runs.ipynb #00e30002
+def _gradients(run, images, masks, pictures):
+    "What `add_gradients` returns, or None if the memory is not enough"
+    run.optimizer.zero_grad()
+    try: return add_gradients(run, images, masks, pictures)
+    except (MemoryError, RuntimeError) as e:
+        if not out_of_memory(e): raise
+
+def _too_little_memory(run, images, masks):
+    "A `ValueError` that names how many parts of the step fit, found by trying"
+    trial, parts, many, fits = copy.copy(run), run.config.accumulate, len(images), False
+    while not fits and parts < many // 2 and process()[1] == 1: # BatchNorm wants two pictures
+        parts = min(2 * parts, many // 2)
+        trial.config = replace(run.config, accumulate=parts)
+        fits = _gradients(trial, images, masks, many) is not None
+    remedy = (f'{parts} parts of it fit: set accumulate={parts}, which trains the same' if fits else
+              'lower batch_size, size or width')
+    return ValueError(f'epoch {len(run.history) + 1}, step {run.step + 1}: there is too little '
+                      f'memory for a batch of {many} pictures. {remedy.capitalize()}')
+
+
 # %% ../nbs/workshop/runs.ipynb #33087711
 def train_step(
     run:Run, # changed in place
@@ -266,8 +287,8 @@ def train_step(
     "One step of `run`"
     config = run.config
     torch.manual_seed(config.seed * 1_000_003 + len(run.history) * run.steps + run.step)
-    run.optimizer.zero_grad()
-    loss = add_gradients(run, images, masks, pictures or len(images))
+    loss = _gradients(run, images, masks, pictures or len(images))
+    if loss is None: raise _too_little_memory(run, images, masks)
     run.scaler.unscale_(run.optimizer) # the gradient in its own size again
     if config.clip: clip_grad_norm_(run.model.parameters(), config.clip)
     run.scaler.step(run.optimizer)

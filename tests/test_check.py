@@ -48,7 +48,7 @@ def named(checker, thing, *_): return f'{checker.__name__}({getattr(thing, "__na
 @pytest.mark.parametrize('checker, thing, flags', [pytest.param(*case, id=named(*case)) for case in RIGHT])
 def test_right_code_passes(checker, thing, flags):
     report = checker(thing, **flags)
-    assert report.passed, report
+    assert report.passed and all(f.evidence for f in report.findings), report
 
 
 @pytest.mark.parametrize('checker, thing, flags, words', [pytest.param(*case, id=named(*case)) for case in NOTED])

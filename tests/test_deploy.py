@@ -89,7 +89,7 @@ def test_onnx_is_one_file_of_standard_operations(onnx):
 WITHOUT_PACKAGE = '''import sys
 sys.modules['petseg_nb'] = None # an import of it fails
 import numpy as np, torch
-run = torch.export.load(sys.argv[1]).module()
+run = torch.export.load(sys.argv[1]).module(check_guards=False)
 with torch.inference_mode():
     for i in range(2): np.save(f'{sys.argv[2]}/out{i}.npy', run(torch.from_numpy(np.load(f'{sys.argv[2]}/in{i}.npy'))).numpy())'''
 
