@@ -329,6 +329,7 @@ def out_of_memory(
     "Whether an error says that there is no more memory"
     return bool(re.match(_NO_MEMORY, _named(error), re.S))
 
+# %% ../nbs/workshop/files.ipynb #00e30005
 def explain(
     error:Exception, # what a command ended with
 ) -> tuple: # one line, and the status; an error of unknown cause is raised again
