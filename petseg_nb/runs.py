@@ -271,11 +271,10 @@ def _too_little_memory(run, images, masks):
         parts = min(2 * parts, many // 2)
         trial.config = replace(run.config, accumulate=parts)
         fits = _gradients(trial, images, masks, many) is not None
-    remedy = (f'{parts} parts of it fit: set accumulate={parts}, which trains the same' if fits else
+    remedy = (f'it fits in {parts} parts: set accumulate={parts}' if fits else
               'lower batch_size, size or width')
     return ValueError(f'epoch {len(run.history) + 1}, step {run.step + 1}: there is too little '
                       f'memory for a batch of {many} pictures. {remedy.capitalize()}')
-
 
 # %% ../nbs/workshop/runs.ipynb #33087711
 def train_step(

@@ -149,10 +149,10 @@ def test_two_processes_survive_the_loss_of_one(toy_pets, tmp_path):
 def test_two_processes_stopped_in_an_epoch_are_the_same_run(toy_pets, tmp_path):
     flags = ['--epochs', '12', '--precision', 'fp32']
     finish(start(toy_pets, tmp_path/'calm', *flags, command=[*TWO, '-m', 'petseg_nb.cli']))
-    for i in range(5): # the signal may come between two epochs: then once more, a little later
+    for i in range(5): # the signal may come between two epochs: then once more, later
         process = start(toy_pets, tmp_path/f'stopped{i}', *flags, command=[*TWO, '-m', 'petseg_nb.cli'])
         read_until(process, 'epoch   4')
-        time.sleep(.1 * i)
+        time.sleep(.1 * (i + 1))
         process.send_signal(signal.SIGTERM)
         process.communicate()
         run = run_folder(tmp_path/f'stopped{i}')
