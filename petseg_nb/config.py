@@ -70,7 +70,7 @@ class TrainConfig(NetworkConfig):
     seed:int=0 # of weights, order and transforms
     device:str='auto' # where to compute; auto takes a GPU if there is one
     precision:str='auto' # format of numbers; auto: bf16 where it is faster, else fp32
-    workers:int=0 # processes that prepare pictures; 0 prepares them in the main process
+    workers:int=-1 # processes that prepare pictures; 0: the main one, -1: 2 beside a GPU, else 0
     wandb:bool=False # report each epoch to Weights & Biases too (pip install wandb)
     tensorboard:bool=False # report each epoch to TensorBoard too (pip install tensorboard)
     out_dir:str='runs' # folder that receives a folder for each run
@@ -99,8 +99,9 @@ def check_config(
     _check_types(config)
     for name in ('width', 'size', 'epochs', 'batch_size', 'learning_rate'):
         need(getattr(config, name) > 0, name, 'above 0')
-    for name in ('seed', 'workers', 'clip', 'patience', 'weight_decay'):
+    for name in ('seed', 'clip', 'patience', 'weight_decay'):
         need(getattr(config, name) >= 0, name, '0 or more')
+    need(config.workers >= -1, 'workers', '-1 or more')
     for name in ('learning_rate', 'weight_decay', 'clip'):
         need(getattr(config, name) < float('inf'), name, 'finite')
     need(config.seed < 2**32, 'seed', f'below {2**32}')

@@ -200,8 +200,8 @@ def normalize(
     if images.dtype != torch.uint8:
         raise ValueError(f'normalize takes uint8 pixels (0 to 255), not {images.dtype}: '
                          'was it called twice?')
-    scale = 255 * images.new_tensor(std, dtype=torch.float32).view(3, 1, 1)
-    shift = images.new_tensor(mean, dtype=torch.float32).view(3, 1, 1) * 255
+    numbers = 255 * torch.tensor([mean, std])           # a GPU need not be waited for to get them
+    shift, scale = numbers.to(images.device, non_blocking=True).view(2, 3, 1, 1)
     return images.float().sub_(shift).div_(scale)       # (B, 3, H, W), in place: no second copy
 
 # %% ../nbs/course/02_data.ipynb #8c162b1a

@@ -34,23 +34,28 @@ def _end_with(launcher):
     while os.getppid() == launcher: time.sleep(1)
     os._exit(1)
 
+# %% ../nbs/workshop/processes.ipynb #513f4894
 def join_launch():
     "Join the other processes, if `torchrun` started this one; each uses a GPU of its own"
     if 'LOCAL_RANK' not in os.environ: return
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    if torch.cuda.is_available(): torch.cuda.set_device(int(os.environ['LOCAL_RANK']))
+    local, backend = int(os.environ['LOCAL_RANK']), 'gloo'
+    if torch.cuda.is_available():
+        backend = 'cpu:gloo,cuda:nccl' # counts and flags are added up on the processors
+        if local < torch.cuda.device_count(): torch.cuda.set_device(local)
     store, rank, processes = next(dist.rendezvous('env://'))
     store = dist.PrefixStore(_meet(store, rank, processes), store)
-    dist.init_process_group(store=store, rank=rank, world_size=processes)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=processes)
 
 # %% ../nbs/workshop/processes.ipynb #6287edec
 @contextmanager
 def first_alone():
     "Let the first process go through the block before the others"
     rank, processes = process()
-    if rank: dist.barrier()
+    def meet(): dist.all_reduce(torch.zeros(())) # `dist.barrier` would meet on GPUs
+    if rank: meet()
     yield
-    if rank == 0 and processes > 1: dist.barrier()
+    if rank == 0 and processes > 1: meet()
 
 def data_parallel(
     model:torch.nn.Module, # on its device
@@ -58,5 +63,9 @@ def data_parallel(
     "The model to train with: itself, or one that takes the mean of all processes' gradients"
     if process()[1] == 1: return model
     if next(model.parameters()).is_cuda:
+        here, gpus = int(os.environ.get('LOCAL_WORLD_SIZE', 1)), torch.cuda.device_count()
+        if here > gpus:
+            raise ValueError(f'{here} processes on a machine with {gpus} GPU: start one for each '
+                             f'GPU (--nproc_per_node {gpus}), or use device=cpu')
         model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
     return DistributedDataParallel(model)

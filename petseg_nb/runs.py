@@ -53,9 +53,10 @@ def new_loaders(
     "The loaders of the pictures that `config` names"
     from petseg_nb.augment import Augment  # here: what only predicts needs no albumentations
     transform = Augment(config.augment, config.size)
-    parts = parts_to_train(config.data_path, config.mask_value)
+    parts, workers = parts_to_train(config.data_path, config.mask_value), config.workers
+    if workers < 0: workers = 2 if pick_device(config.device).type == 'cuda' else 0
     return pet_dataloaders(config.data_path, config.size, config.batch_size, config.border,
-                           transform, cache_dir, config.workers, config.seed, parts)
+                           transform, cache_dir, workers, config.seed, parts)
 
 # %% ../nbs/workshop/runs.ipynb #9d551af6
 FORMAT = 1 # of checkpoints; a number above it comes from a later version

@@ -278,7 +278,7 @@ train --accumulate 0 | accumulate=0 | must be from 1 to batch_size
 train --accumulate 5 --batch_size 4 | accumulate=5 | must be from 1 to batch_size, which is 4
 train --seed -1 | seed=-1 | must be 0 or more
 train --seed 99999999999999999999 | seed=99999999999999999999 | must be below 4294967296
-train --workers -1 | workers=-1 | must be 0 or more
+train --workers -2 | workers=-2 | must be -1 or more
 train --model vit | --model | invalid choice: 'vit'
 train --loss mse | --loss | invalid choice: 'mse'
 train --optimizer lion | --optimizer | invalid choice: 'lion'

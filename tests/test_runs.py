@@ -105,3 +105,10 @@ def test_a_launch_goes_on_in_its_own_folder_alone(toy_pets, tmp_path, monkeypatc
     (tmp_path/'pets-unet').rename(tmp_path/'none-unet')
     with pytest.raises(SystemExit) as end, redirect_stderr(io.StringIO()) as said: petseg_train(flags)
     assert end.value.code == 2 and 'none-unet is there already' in said.getvalue()
+
+
+@pytest.mark.parametrize('device, asked, workers', [('cuda', -1, 2), ('cpu', -1, 0), ('cuda', 0, 0), ('cpu', 1, 1)])
+def test_two_processes_prepare_pictures_beside_a_gpu(device, asked, workers, toy_pets, monkeypatch):
+    monkeypatch.setattr(runs, 'pick_device', lambda name: torch.device(device))
+    loaders = runs.new_loaders(replace(SMALL, data_path=str(toy_pets), workers=asked))
+    assert {part: loader.num_workers for part, loader in loaders.items()} == dict.fromkeys(('train', 'valid', 'test'), workers)
