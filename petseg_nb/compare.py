@@ -7,9 +7,11 @@ __all__ = ['petseg_compare']
 
 # %% ../nbs/workshop/compare.ipynb #d3c1c231
 import argparse
+from itertools import product
 from pathlib import Path
 from .cli import TOY_PETS, _run, add_config_flags, cache_dir
 from .config import CHOICES
+from .recipes import recipe_config
 
 # %% ../nbs/workshop/compare.ipynb #cd1e298a
 _ABOUT = """Train recipes under the same budget, each with its models and seeds, and compare them.
@@ -37,8 +39,16 @@ def _compare_flags(argv):
     return vars(parser.parse_args(argv))
 
 # %% ../nbs/workshop/compare.ipynb #95cc0d9c
+def _check_settings(flags):
+    "`ValueError` for what can't be used, before toy pets are drawn for it"
+    plan = 'recipes', 'models', 'seeds', 'folder', 'seconds'
+    changes = {name: value for name, value in flags.items()
+               if name not in plan and value is not None}
+    for recipe, model, seed in product(flags['recipes'], flags['models'], flags['seeds']):
+        recipe_config(recipe, model, seed=seed, **changes)
+
 def _compare(argv):
-    flags = _compare_flags(argv)
+    _check_settings(flags := _compare_flags(argv))
     import matplotlib
     from petseg_nb.comparison import compare, comparison_table, plot_comparison
     from petseg_nb.threads import keep_memory

@@ -14,6 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from fastcore.basics import patch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler
 from .files import decode_once, find_pets, open_picture, process, read_list, read_pet
@@ -187,6 +188,17 @@ def set_epoch(
     "Make the order and the transforms of `loader` those of `epoch`"
     loader.batch_sampler.set_epoch(epoch, start)
     loader.dataset.set_epoch(epoch)
+
+# %% ../nbs/course/02_data.ipynb #7f5016b1
+@patch
+def __getstate__(self:PetDataset):
+    "For `pickle`: the cache's file instead of its pixels"
+    return vars(self) | dict(cache=None if self.cache is None else self.cache.filename)
+
+@patch
+def __setstate__(self:PetDataset, state:dict):
+    vars(self).update(state)
+    if self.cache is not None: self.cache = np.load(self.cache, mmap_mode='r')
 
 # %% ../nbs/course/02_data.ipynb #6f862641
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225) # of pixels from 0 to 1

@@ -1,5 +1,5 @@
 """What a notebook can't test of the dataset: killed and concurrent cache writers, the official lists, real pictures."""
-import multiprocessing, os, shutil, signal, time
+import multiprocessing, os, shutil, signal, subprocess, sys, time
 from collections import Counter
 import numpy as np
 import pytest
@@ -54,6 +54,32 @@ def test_full_disk_is_one_line_and_leaves_no_cache(toy_pets, tmp_path, monkeypat
     monkeypatch.setattr(files.os, 'replace', full)
     with pytest.raises(OSError, match='No space left'): decode_once(scan_pets(toy_pets), 16, tmp_path)
     assert not list(tmp_path.glob('*.npy'))
+
+
+SPAWNED = '''
+import multiprocessing, sys
+import torch
+from petseg_nb.augment import Augment
+from petseg_nb.data import pet_dataloaders, set_epoch
+
+def batches(workers):
+    loader = pet_dataloaders(sys.argv[1], 32, 8, transform=Augment('strong', 32), cache_dir=sys.argv[2], workers=workers)['train']
+    for epoch in range(2):
+        set_epoch(loader, epoch)
+        yield from (torch.cat([images, masks], 1) for images, masks in loader)
+
+if __name__ == '__main__':
+    multiprocessing.set_start_method(sys.argv[3])
+    assert all(map(torch.equal, batches(0), batches(2)))
+    print('same')
+'''
+
+
+@pytest.mark.parametrize('method', ['spawn', 'forkserver'])
+def test_workers_that_begin_anew_give_the_same_batches(method, toy_pets, tmp_path):
+    (tmp_path/'spawned.py').write_text(SPAWNED)
+    done = subprocess.run([sys.executable, tmp_path/'spawned.py', toy_pets, tmp_path/'cache', method], capture_output=True, text=True, timeout=240)
+    assert (done.returncode, done.stdout) == (0, 'same\n'), done.stderr
 
 
 def test_course_split_of_the_official_lists(real_pets, tmp_path):

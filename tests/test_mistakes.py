@@ -1,0 +1,208 @@
+"Small mistakes that no other test noticed: `bench/mutants.py` made each of them."
+import ast, io, os, re, sys
+from types import SimpleNamespace
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from PIL import Image
+from petseg_nb import additions, deploy, evaluation, explore, files, lab, pages, processes, runs, scorecard, threads, web_explorers
+from petseg_nb.check import layers, models
+from petseg_nb.check.engine import Wrong
+from petseg_nb.config import TrainConfig
+from petseg_nb.data import course_split, scan_pets
+from petseg_nb.masks import error_map
+
+SMALL = dict(width=4, size=32, epochs=1, device='cpu', precision='fp32')
+
+
+class Terminal(io.StringIO):
+    def isatty(self): return True
+
+
+@pytest.mark.parametrize('rank', [0, 1])
+def test_only_the_first_process_shows_a_bar(rank, monkeypatch):
+    monkeypatch.setattr(files, 'process', lambda: (rank, 2))
+    monkeypatch.setattr(sys, 'stderr', Terminal())
+    with files.progress(total=3) as bar: assert bool(bar.disable) == (rank > 0)
+
+
+def test_numbers_are_added_up_over_the_processes(monkeypatch):
+    monkeypatch.setattr(additions, 'process', lambda: (0, 3))
+    monkeypatch.setattr(dist, 'all_reduce', lambda sums: sums.mul_(3)) # all say the same
+    assert additions.add_up(2, .5) == [6, 1.5]
+
+
+@pytest.mark.parametrize('rank, order', [(0, ['block', 'meet']), (1, ['meet', 'block'])])
+def test_the_first_process_goes_through_a_block_alone(rank, order, monkeypatch):
+    done = []
+    monkeypatch.setattr(processes, 'process', lambda: (rank, 2))
+    monkeypatch.setattr(dist, 'all_reduce', lambda x: done.append('meet'))
+    with processes.first_alone(): done.append('block')
+    assert done == order
+
+
+def test_a_training_leaves_the_group_that_it_joined(toy_pets, tmp_path, monkeypatch):
+    from petseg_nb import cli
+    monkeypatch.setattr(processes, 'join_launch', lambda: dist.init_process_group('gloo', store=dist.HashStore(), rank=0, world_size=1))
+    flags = '--data_path', toy_pets, '--out_dir', tmp_path, '--width', 4, '--size', 32, '--epochs', 1
+    cli._train([str(flag) for flag in flags])
+    assert not dist.is_initialized()
+
+
+@pytest.mark.parametrize('flags, said', [('--epochs 1 --size 0', 'size=0: must be above 0'), ('--epochs 0', 'epochs=0: must be above 0'),
+                                         ('--epochs 1 --seeds 0 -1', 'seed=-1: must be 0 or more'), ('--epochs 1 --accumulate 9', 'accumulate=9')])
+def test_a_comparison_refuses_settings_before_it_draws(flags, said, tmp_path, monkeypatch):
+    from petseg_nb import compare
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=said): compare._compare(['default', *flags.split()])
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_of_an_encoder_are_loaded_into_the_encoder(monkeypatch):
+    seen = []
+    monkeypatch.setattr(runs, 'load_encoder', lambda encoder, weights: seen.append((encoder, weights)))
+    model = runs.initial_model(TrainConfig(model='resnet34_unet', encoder_weights='imagenet', size=64, batch_size=1, device='cpu'))
+    assert seen == [(model.encoder, 'imagenet')]
+
+
+def test_each_fold_is_trained_on_all_batches(toy_pets, tmp_path, monkeypatch):
+    steps = []
+    monkeypatch.setattr(evaluation, 'fit', lambda model, loaders, *rest: steps.append([len(batch) for batch in loaders['train'].batch_sampler]))
+    records = course_split(scan_pets(toy_pets))['train'][:13]
+    found = evaluation.cross_validate(records, TrainConfig(str(toy_pets), batch_size=4, **SMALL), None, tmp_path, folds=3)
+    assert [len(fold) for _, fold in found] == [5, 4, 4]
+    assert steps == [[4, 4], [4, 4, 1], [4, 4, 1]]
+
+
+@pytest.mark.parametrize('there', [True, False])
+def test_jupyter_is_told_where_the_pictures_are(there, tmp_path, monkeypatch):
+    started, pictures = [], tmp_path/'data'/'oxford-iiit-pet'
+    if there: pictures.mkdir(parents=True)
+    monkeypatch.setattr(os, 'environ', {})
+    monkeypatch.setattr(os, 'execv', lambda program, words: started.append(words))
+    lab._start_jupyter(tmp_path/'nbs', ['--no-browser'])
+    assert os.environ.get('PETSEG_DATA') == (str(pictures) if there else None)
+    assert started[0][-1] == '--no-browser' and f'--ServerApp.root_dir={tmp_path/"nbs"}' in started[0]
+
+
+def test_a_function_of_one_line_is_shown_by_its_head():
+    text = 'def half(x:float): return x / 2'
+    assert pages.head(ast.parse(text).body[0], text.splitlines()) == ['def half(x:float)']
+
+
+def test_a_damaged_export_says_why_it_can_not_be_read(tmp_path):
+    (tmp_path/'cut.onnx').write_bytes(b'cut')
+    with pytest.raises(ValueError, match=r'cut\.onnx can not be read \([^)\n]{10,}\): export it again'): deploy.read_exported(tmp_path/'cut.onnx')
+
+
+def test_the_largest_loss_is_still_allowed():
+    deploy._refuse_a_loss(dict(dice_before=deploy.LARGEST_LOSS, dice_after=0.))
+    with pytest.raises(ValueError, match=r'0\.000 instead of 0\.\d+, and was not kept'):
+        deploy._refuse_a_loss(dict(dice_before=deploy.LARGEST_LOSS + 1e-9, dice_after=0.))
+
+
+def test_a_probability_at_the_threshold_is_background():
+    import matplotlib.pyplot as plt
+    fig, axs = plt.subplots(1, 4)
+    record = SimpleNamespace(name='even', open_image=lambda read: read(Image.new('RGB', (2, 1))))
+    mask = torch.tensor([[[[1, 0]]]], dtype=torch.uint8)
+    scorecard._gallery_row(axs, record, torch.full((1, 1, 1, 2), .5), mask, .5)
+    assert not np.asarray(axs[2].images[0].get_array()).any() and axs[0].get_title('left') == 'even: Dice 0.000'
+    plt.close(fig)
+
+
+def test_the_verdict_is_on_masks_at_one_half():
+    import matplotlib.pyplot as plt
+    truth, first, second = np.array([[1, 1, 0, 0]], np.uint8), torch.tensor([[[.9, .1, .1, .9]]]), torch.tensor([[[.9, .9, .9, .9]]])
+    fig = explore.draw_comparison(np.zeros((1, 4, 3), np.uint8), truth, first, second)
+    titles = [ax.get_title() for ax in fig.axes]
+    assert 'they differ in 50.0%' in titles and 'first: Dice 0.500' in titles and 'second: Dice 0.667' in titles
+    for ax, p in zip(fig.axes[1:3], (first, second)):
+        np.testing.assert_array_equal(np.asarray(ax.images[0].get_array()), error_map(p[0] > .5, torch.from_numpy(truth)))
+    plt.close(fig)
+
+
+def test_web_explorers_have_the_size_and_limits_of_their_pictures():
+    tall, mask = np.zeros((6, 4, 3), np.uint8), np.zeros((6, 4), np.uint8)
+    with np.errstate(all='raise'): page = web_explorers.web_threshold(tall, np.full((6, 4), .5), mask)
+    assert '<canvas role="img"' in page and re.findall(r'width="(\d+)" height="(\d+)" style', page) == [('4', '6')]
+    page = web_explorers.web_losses(np.zeros((64, 64), np.uint8))
+    assert re.findall(r'name="(\w+)" min="(\d+)" max="(\d+)" step="1" value="(\d+)"', page) == [
+        ('x', '0', '64', '32'), ('y', '0', '64', '32'), ('radius', '1', '32', '16'), ('certainty', '1', '12', '4')]
+
+
+def test_maps_begin_with_their_first_page():
+    from petseg_nb.look_inside import explore_maps
+    from petseg_nb.unet import UNet
+    box = explore_maps(UNet(width=4), torch.zeros(2, 3, 32, 32, dtype=torch.uint8), torch.zeros(2, 1, 32, 32, dtype=torch.uint8))
+    def below(widget): return [widget, *(w for child in getattr(widget, 'children', ()) for w in below(child))]
+    page, = (w for w in below(box) if getattr(w, 'description', '') == 'page')
+    assert (page.value, page.min) == (1, 1)
+
+
+def test_boxes_of_a_drawing_stand_side_by_side():
+    import matplotlib.pyplot as plt
+    from petseg_nb.trace import draw_unet, trace_shapes
+    from petseg_nb.unet import UNet
+    ax = draw_unet(trace_shapes(UNet(width=4), (1, 3, 32, 32)))
+    boxes = [(patch.get_x(), patch.get_x() + patch.get_width()) for patch in ax.patches if isinstance(patch, plt.Rectangle)]
+    assert len(boxes) > 9 and all(end < start for (_, end), (start, _) in zip(boxes, boxes[1:]))
+    plt.close(ax.figure)
+
+
+def test_a_hidden_change_is_no_place(monkeypatch):
+    nothing = torch.zeros(1, 1, 64, 64)
+    monkeypatch.setattr(models, '_answers', lambda net, x, z: (nothing, nothing, False))
+    assert models._net_place(SimpleNamespace(size=64, pictures=lambda: torch.zeros(1, 3, 64, 64))) == 'the end of the model hides it'
+
+
+@pytest.mark.parametrize('args, kernels, cause', [((8, 8, 1), (3, 3, 1), 'projected although the shapes agree'), ((8, 16, 1), (3, 3), 'has no 1×1 convolution'),
+                                                  ((8, 8, 1), (3,), '')])
+def test_a_wrong_shortcut_is_named(args, kernels, cause, monkeypatch):
+    calls = [SimpleNamespace(name='conv2d', kernel=k) for k in kernels]
+    monkeypatch.setattr(layers, 'weights_of', lambda call: [torch.zeros(8, 8, call.kernel, call.kernel)])
+    monkeypatch.setattr(layers, 'story_of', lambda calls: 'CC')
+    with pytest.raises(Wrong) as wrong: layers._res_layers(args, calls)
+    assert cause in str(wrong.value.cause) and bool(wrong.value.cause) == bool(cause)
+
+
+@pytest.fixture
+def share(monkeypatch):
+    "`share_cores` after `age` seconds on four cores of which `worked` seconds were used by others; what it set, and how long it waited"
+    def run(age, worked=0., most=4, threads_now=4):
+        waited, chosen, clock = [], [], [100. + age]
+        stub = SimpleNamespace(get_num_threads=lambda: threads_now, set_num_threads=chosen.append)
+        monkeypatch.setitem(sys.modules, 'torch', stub)
+        monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
+        def sleep(seconds):
+            waited.append(seconds)
+            clock[0] += seconds
+        monkeypatch.setattr(threads, 'time', SimpleNamespace(monotonic=lambda: clock[0], sleep=sleep, process_time=lambda: 0.))
+        monkeypatch.setattr(threads, '_seconds_worked', lambda: (clock[0], 50. + worked * (clock[0] - 100.), 0.))
+        monkeypatch.setattr(threads, '_SHARE', dict(seen=(100., 50., 0.), most=most, threads=4))
+        threads.share_cores()
+        return waited, chosen
+    return run
+
+
+def test_cores_are_looked_at_once_a_second(share):
+    assert share(.9) == ([], [])
+    assert share(1.1) == ([], [4])
+    assert share(2., worked=1.) == ([], [3])
+
+
+def test_a_look_that_is_too_old_or_too_young_is_made_again(share):
+    assert share(10.5, worked=1.) == ([.1], [3])
+    assert share(9.5, worked=1.) == ([], [3])
+    assert share(.05, most=0) == ([.1], [4]) # the first one
+
+
+def test_threads_that_somebody_chose_stay(share):
+    assert share(2., threads_now=2) == ([], [])
+
+
+def test_a_core_that_is_not_counted_is_no_error(monkeypatch):
+    monkeypatch.setattr(threads.psutil, 'cpu_times', lambda percpu: [SimpleNamespace(user=1., system=2.), SimpleNamespace(user=4., system=0.)])
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda pid: {1, 2}, raising=False)
+    assert threads._seconds_worked()[1] == 4.
