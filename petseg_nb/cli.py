@@ -21,6 +21,7 @@ from .config import CHOICES, TOYS, NetworkConfig, TrainConfig, config_from
 # %% ../nbs/workshop/cli.ipynb #9b35c051
 def _run(command, argv):
     "Call `command(argv)`; bad input ends the program with one line and status 2, Ctrl-C with 130"
+    if isinstance(sys.stdout, io.TextIOWrapper): sys.stdout.reconfigure(errors='backslashreplace')
     try:
         command(argv)
         sys.stdout.flush()

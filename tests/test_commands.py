@@ -246,3 +246,9 @@ def test_unreadable_picture_is_named_before_a_folder_is_made(toy_pets, tmp_path)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2 and str(broken) in err and 'Traceback' not in err
     assert not (tmp_path/'out').exists()
+
+
+def test_letters_that_a_terminal_lacks_are_escaped():
+    code = "from petseg_nb.cli import _run\n_run(lambda argv: print('0.9 ± 0.1', 'küken.jpg'), [])"
+    done = subprocess.run([sys.executable, '-c', code], env=os.environ | dict(PYTHONIOENCODING='ascii'), capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, '0.9 \\xb1 0.1 k\\xfcken.jpg\n', '')
