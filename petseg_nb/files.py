@@ -13,6 +13,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -369,7 +370,8 @@ def _write_cache(path, records, size):
     header = dict(descr='|u1', fortran_order=False, shape=(len(records), size, size, 4))
     with replacing(path) as part, open(part, 'wb') as f, ThreadPoolExecutor() as pool:
         np.lib.format.write_array_header_2_0(f, header)
-        pixels = pool.map(lambda r: read_pet(r, size), records)
+        groups = (records[i:i + 256] for i in range(0, len(records), 256)) # a few wait in memory
+        pixels = chain.from_iterable(pool.map(lambda r: read_pet(r, size), g) for g in groups)
         for p in progress(pixels, 'decoding', len(records)): f.write(p.tobytes())
         f.flush()
         f.write(zlib.crc32(np.memmap(part, np.uint8, 'r')).to_bytes(4, 'big'))

@@ -101,3 +101,21 @@ def test_real_files_are_checked_and_read(real_pets):
             ('PNG named .jpg', 'Abyssinian_5'), ('transparent picture', 'Abyssinian_5'), ('foreign file', 'Abyssinian_100')} <= found
     records = [r for r in scan_pets(real_pets) if r.name in ('Abyssinian_5', 'Bengal_10', 'american_bulldog_100')]
     assert [read_pet(r, 64).shape for r in records] == [(64, 64, 4)] * 3
+
+
+def test_decoding_runs_ahead_of_the_disk_by_few_pictures(tmp_path, monkeypatch):
+    "Or those that wait to be written fill the memory, as many as the dataset has"
+    read = []
+    def read_pet(record, size):
+        read.append(record)
+        return np.full((size, size, 4), record % 256, np.uint8)
+    def slow_disk(pixels, *args):
+        for n, p in enumerate(pixels):
+            if n % 500 == 0: time.sleep(.1)
+            assert len(read) <= n + 512
+            yield p
+    monkeypatch.setattr(files, 'read_pet', read_pet)
+    monkeypatch.setattr(files, 'progress', slow_disk)
+    files._write_cache(tmp_path/'cache.npy', range(2000), 2)
+    assert sorted(read) == list(range(2000))
+    np.testing.assert_array_equal(np.load(tmp_path/'cache.npy', mmap_mode='r')[:, 0, 0, 0], np.arange(2000) % 256)
