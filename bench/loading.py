@@ -2,18 +2,22 @@
 """How much faster is an epoch of pictures from the decode-once cache? Both ways in one process, in turns.
 
     python bench/loading.py [--data FOLDER] [--sizes 128 256] [--rounds 5] [--json FILE]
+    python bench/loading.py --parts     # where the time of a picture from the cache goes, and what others take for the same
 
 The peer is the way of the course reports: torchvision's OxfordIIITPet decodes each full-size picture and trimap, and albumentations
 resizes, augments and normalises them. Ours reads the resized pixels from the cache, augments them with the same preset and
 normalises a batch at a time. One process, no workers. The folder defaults to PETSEG_DATA, else data/oxford-iiit-pet."""
-import argparse, os, tempfile, time
+import argparse, os, random, tempfile, time
+from functools import partial
 import albumentations as A
+import cv2
 import numpy as np
 import torch
 from torchvision.datasets import OxfordIIITPet
+from torchvision.transforms import v2
 from machine import save
 from petseg_nb.augment import PRESETS, Augment
-from petseg_nb.data import IMAGENET_MEAN, IMAGENET_STD, find_pets, normalize, pet_dataloaders
+from petseg_nb.data import IMAGENET_MEAN, IMAGENET_STD, PetDataset, course_split, find_pets, normalize, pet_dataloaders, scan_pets
 from petseg_nb.masks import trimap_to_mask
 from petseg_nb.threads import keep_memory
 
@@ -45,13 +49,57 @@ def compare(root, size, rounds):
         return [(rate(ours, loader), rate(peer, root, size)) for _ in range(rounds)]
 
 
+def milliseconds(work, repeats=200):
+    "Of a call, the median"
+    times = []
+    for i in range(repeats):
+        start = time.perf_counter()
+        work(i)
+        times.append(1e3 * (time.perf_counter() - start))
+    return float(np.median(times))
+
+
+def seed(compose, i):
+    rng = np.random.default_rng((0, 0, i))
+    compose.set_random_state(rng, random.Random(int(rng.integers(2**63))))
+
+
+def parts(root, size):
+    "Milliseconds a picture, on one thread: of each part, of OpenCV's own warp, and of torchvision's transforms on a batch of 16"
+    torch.set_num_threads(1), cv2.setNumThreads(0)
+    with tempfile.TemporaryDirectory() as cache:
+        data, augment = PetDataset(course_split(scan_pets(root))['train'][:32], size, cache_dir=cache), Augment('default', size)
+        image, mask = (x.numpy() for x in data[0])
+        image, mask = np.ascontiguousarray(image.transpose(1, 2, 0)), mask[0]
+        batch = torch.stack([data[i][0] for i in range(16)])
+        matrix = np.float32([[1.02, .05, 3], [-.05, 1.02, 2]])
+        warps = (image, cv2.INTER_LINEAR), (mask, cv2.INTER_NEAREST)
+        _, affine, colours = PRESETS['default'](size)
+        def always(transform):
+            transform.p = 1
+            return A.Compose([transform])
+        affine, colours = always(affine), always(colours)
+        affine_v2, colours_v2 = v2.RandomAffine(10, (.05, .05), (.9, 1.1)), v2.ColorJitter(.2, .2, .2, .02)
+        return {'read from the cache': milliseconds(lambda i: data[i % 32]), 'augment': milliseconds(lambda i: augment(image, mask, (0, 0, i))),
+                '  of it: seed the draws': milliseconds(partial(seed, augment.compose)), '  of it, in 40 % of all: warp': milliseconds(lambda i: affine(image=image, mask=mask)),
+                '  of it, in 40 % of all: colours': milliseconds(lambda i: colours(image=image, mask=mask)), 'normalise': milliseconds(lambda i: normalize(batch), 30) / 16,
+                "instead: OpenCV's warp alone": milliseconds(lambda i: [cv2.warpAffine(x, matrix, (size, size), flags=how, borderMode=cv2.BORDER_REFLECT_101) for x, how in warps]),
+                "instead: torchvision's warp": milliseconds(lambda i: affine_v2(batch), 10) / 16, "instead: torchvision's colours": milliseconds(lambda i: colours_v2(batch), 10) / 16}
+
+
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument('--data', default=os.environ.get('PETSEG_DATA', 'data/oxford-iiit-pet'), help='folder of the dataset')
 parser.add_argument('--sizes', type=int, nargs='+', default=[128, 256], help='sides in pixels')
 parser.add_argument('--rounds', type=int, default=5)
+parser.add_argument('--parts', action='store_true')
 parser.add_argument('--json')
 args = parser.parse_args()
 root = find_pets(args.data)
+if args.parts:
+    table = {size: parts(root, size) for size in args.sizes}
+    for name in table[args.sizes[0]]: print(f'{name:36}' + ''.join(f'{rows[name]:8.3f} ms at {size}' for size, rows in table.items()))
+    save(args.json, milliseconds=table)
+    raise SystemExit
 keep_memory()  # as the commands do
 found = {size: compare(root, size, args.rounds) for size in args.sizes}
 for size, rounds in found.items():

@@ -6,8 +6,9 @@ import pytest
 import torch
 import torch.distributed as dist
 from PIL import Image
-from petseg_nb import additions, deploy, evaluation, explore, files, lab, pages, processes, runs, scorecard, threads, web_explorers
+from petseg_nb import additions, deploy, evaluation, explore, files, lab, pages, processes, runs, scorecard, threads, training, web_explorers
 from petseg_nb.check import layers, models
+from petseg_nb.check import training as check_training
 from petseg_nb.check.engine import Wrong
 from petseg_nb.config import TrainConfig
 from petseg_nb.data import course_split, scan_pets
@@ -149,6 +150,24 @@ def test_boxes_of_a_drawing_stand_side_by_side():
     boxes = [(patch.get_x(), patch.get_x() + patch.get_width()) for patch in ax.patches if isinstance(patch, plt.Rectangle)]
     assert len(boxes) > 9 and all(end < start for (_, end), (start, _) in zip(boxes, boxes[1:]))
     plt.close(ax.figure)
+
+
+def test_a_rate_is_judged_by_its_last_ten_steps(monkeypatch):
+    taken = []
+    def take_steps(model, batches, rate, loss_fn):
+        taken.append(len(list(batches)))
+        return list(range(25))
+    monkeypatch.setattr(training, 'take_steps', take_steps)
+    assert training.find_learning_rate(torch.nn.Conv2d(3, 1, 1), [1, 2, 3], None, rates=(.1, .2), steps=7) == [(.1, 19.5), (.2, 19.5)]
+    assert taken == [7, 7]
+
+
+@pytest.mark.parametrize('first, last, learns', [(.5, .4, False), (.5, .34, True), (1.4, 1.0, False), (1.4, .9, True)])
+def test_a_step_that_learns_takes_off_three_tenths(first, last, learns):
+    step = SimpleNamespace(run=lambda net, batches: [first, last], batch=lambda: None)
+    if learns: assert check_training._step_learns(step) == f'in 60 steps on one batch, the loss went from {first:.3f} to {last:.3f}'
+    else:
+        with pytest.raises(Wrong, match=f'from {first:.3f} to {last:.3f}'): check_training._step_learns(step)
 
 
 def test_a_hidden_change_is_no_place(monkeypatch):
