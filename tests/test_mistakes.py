@@ -43,6 +43,19 @@ def test_the_first_process_goes_through_a_block_alone(rank, order, monkeypatch):
     assert done == order
 
 
+@pytest.mark.parametrize('gpus, here, said', [(1, 2, '2 processes on a machine with 1 GPU: start one for each GPU (--nproc_per_node 1), or use device=cpu'), (2, 2, '')])
+def test_more_processes_than_gpus_are_refused(gpus, here, said, monkeypatch):
+    model = SimpleNamespace(parameters=lambda: iter([SimpleNamespace(is_cuda=True)]))
+    monkeypatch.setattr(processes, 'process', lambda: (0, 2))
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: gpus)
+    monkeypatch.setattr(torch.nn.SyncBatchNorm, 'convert_sync_batchnorm', lambda model: 'its BatchNorm takes the statistics of all')
+    monkeypatch.setattr(processes, 'DistributedDataParallel', lambda model: f'parallel, and {model}')
+    monkeypatch.setenv('LOCAL_WORLD_SIZE', str(here))
+    if not said: assert processes.data_parallel(model) == 'parallel, and its BatchNorm takes the statistics of all'
+    else:
+        with pytest.raises(ValueError, match=re.escape(said)): processes.data_parallel(model)
+
+
 def test_a_training_leaves_the_group_that_it_joined(toy_pets, tmp_path, monkeypatch):
     from petseg_nb import cli
     monkeypatch.setattr(processes, 'join_launch', lambda: dist.init_process_group('gloo', store=dist.HashStore(), rank=0, world_size=1))
