@@ -183,6 +183,16 @@ def test_a_step_that_learns_takes_off_three_tenths(first, last, learns):
         with pytest.raises(Wrong, match=f'from {first:.3f} to {last:.3f}'): check_training._step_learns(step)
 
 
+@pytest.mark.parametrize('score, peer', dict(dice='f1_score', iou='jaccard_index', precision='precision', recall='recall', accuracy='accuracy').items())
+def test_scores_that_a_checker_counts_are_those_of_torchmetrics(score, peer):
+    import torchmetrics.functional.classification as peers
+    from petseg_nb.check.mistakes import counted
+    pred, mask = torch.rand(2, 4, 1, 9, 7, generator=torch.Generator().manual_seed(0)).round()
+    theirs = getattr(peers, f'binary_{peer}')
+    assert counted(score, pred, mask).item() == pytest.approx(torch.stack([theirs(p, m.int()) for p, m in zip(pred, mask)]).mean().item())
+    assert counted(score, pred, mask, pooled=True).item() == pytest.approx(theirs(pred, mask.int()).item())
+
+
 def test_a_hidden_change_is_no_place(monkeypatch):
     nothing = torch.zeros(1, 1, 64, 64)
     monkeypatch.setattr(models, '_answers', lambda net, x, z: (nothing, nothing, False))
