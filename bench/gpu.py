@@ -2,10 +2,11 @@
 """What does a GPU make of the two networks at 256 pixels?
 
     python bench/gpu.py --data_path DATASET --out gpu.jsonl [--seeds 0 1 2] [--epochs 100] [--minutes 9]
+    python bench/gpu.py --data_path DATASET --out gpu.jsonl --loading     # an epoch over its steps, by the number of workers, and no training
     python bench/gpu.py --data_path DATASET --out dry.jsonl --dry_run     # two small networks and two epochs, on a processor
 
 Trains UNet of width 64 and ResNet34UNet at 256 pixels, bfloat16 where it is faster, with the recipe `default`, but for batches of 16 and twice its rate
-(a GPU is no faster on a batch of 4 than on one of 8). After `--minutes` it stops behind the step it is in, and the same command goes on. A line per run
+(a step of 4 pictures takes a GPU as long as one of 8). After `--minutes` it stops behind the step it is in, and the same command goes on. A line per run
 holds: pictures a second of an epoch as long as the whole dataset's, its seconds over those of its steps on a batch that is there already, share of the
 fastest matrix product in the same precision (FLOP by PyTorch's counter), seconds to each level of validation Dice and of an epoch with validation and
 saving, largest memory, and the test Dice per image of the best epoch (border as pet)."""
@@ -97,22 +98,32 @@ parser.add_argument('--out', type=Path, required=True)
 parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
 parser.add_argument('--epochs', type=int, default=100)
 parser.add_argument('--minutes', type=float, default=9)
-parser.add_argument('--workers', type=int, default=0)
+parser.add_argument('--workers', type=int, default=2)
+parser.add_argument('--loading', action='store_true')
 parser.add_argument('--dry_run', action='store_true')
 args = parser.parse_args()
 keep_memory()
 timer = threading.Timer(60 * args.minutes, os.kill, (os.getpid(), signal.SIGINT)) # `fit` finishes its step and saves
 timer.daemon = True
 timer.start()
+if args.loading:
+    for workers in (0, 2, 6, 12):
+        for name in ('unet', 'resnet34_unet'):
+            size = SMALL | dict(device='cpu') if args.dry_run else dict(size=256, batch_size=16)
+            epoch, steps = speed(recipe_config('default', name, **size, data_path=args.data_path, workers=workers), args.out.with_suffix('')/'cache', 1600)
+            row = dict(name='epoch', model=name, workers=workers, epoch=round(epoch, 4), steps=round(steps, 4))
+            with args.out.open('a') as file: file.write(json.dumps(row) + '\n')
+            print(json.dumps(row), flush=True)
+    raise SystemExit
 done = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
 for seed in args.seeds[:1] if args.dry_run else args.seeds:
     for name in ('unet', 'resnet34_unet'):
-        if any((row['model'], row['seed']) == (name, seed) for row in done): continue
+        if any((row['model'], row.get('seed')) == (name, seed) for row in done): continue
         changes = SMALL | dict(device='cpu') if args.dry_run else dict(size=256, epochs=args.epochs, batch_size=16)
         changes['learning_rate'] = 2 * recipe_config('default', name).learning_rate
         config = recipe_config('default', name, **changes, seed=seed, data_path=args.data_path, workers=args.workers)
         folder = args.out.with_suffix('')/f'{name}-{seed}'
         folder.mkdir(parents=True, exist_ok=True)
-        row = dict(model=name, seed=seed) | measure(config, args, folder)
+        row = dict(name='training', model=name, seed=seed) | measure(config, args, folder)
         with args.out.open('a') as file: file.write(json.dumps(row) + '\n')
         print(json.dumps(row), flush=True)

@@ -212,7 +212,7 @@ def normalize(
     if images.dtype != torch.uint8:
         raise ValueError(f'normalize takes uint8 pixels (0 to 255), not {images.dtype}: '
                          'was it called twice?')
-    numbers = 255 * torch.tensor([mean, std])           # a GPU need not be waited for to get them
+    numbers = 255 * torch.tensor([mean, std])           # sent without waiting for a GPU's work
     shift, scale = numbers.to(images.device, non_blocking=True).view(2, 3, 1, 1)
     return images.float().sub_(shift).div_(scale)       # (B, 3, H, W), in place: no second copy
 

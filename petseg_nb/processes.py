@@ -12,6 +12,7 @@ from uuid import uuid4
 import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
+from .additions import add_up
 from .files import process
 
 # %% ../nbs/workshop/processes.ipynb #513f4892
@@ -51,11 +52,10 @@ def join_launch():
 @contextmanager
 def first_alone():
     "Let the first process go through the block before the others"
-    rank, processes = process()
-    def meet(): dist.all_reduce(torch.zeros(())) # `dist.barrier` would meet on GPUs
-    if rank: meet()
+    first = process()[0] == 0
+    if not first: add_up(0)      # waits for all; `dist.barrier` would wait on GPUs
     yield
-    if rank == 0 and processes > 1: meet()
+    if first: add_up(0)
 
 def data_parallel(
     model:torch.nn.Module, # on its device

@@ -76,8 +76,7 @@ def test_a_run_learns_is_saved_and_read_on_a_processor(workers, toy_pets, tmp_pa
 
 
 def test_a_stopped_run_goes_on_where_it_was(toy_pets, tmp_path):
-    config, loaders = small(toy_pets, epochs=3), None
-    rows = {}
+    config, rows = small(toy_pets, epochs=3), {}
     for name, stops in dict(whole=False, stopped=True).items():
         (folder := tmp_path/name).mkdir()
         loaders = new_loaders(config, tmp_path/'cache')
