@@ -110,7 +110,7 @@ if args.loading:
     for workers in (0, 2, 6, 12):
         for name in ('unet', 'resnet34_unet'):
             size = SMALL | dict(device='cpu') if args.dry_run else dict(size=256, batch_size=16)
-            epoch, steps = speed(recipe_config('default', name, **size, data_path=args.data_path, workers=workers), args.out.with_suffix('')/'cache', 1600)
+            epoch, steps = speed(recipe_config('default', name, **size, data_path=args.data_path, workers=workers), args.out.with_suffix('')/'cache', 32 if args.dry_run else 1600)
             row = dict(name='epoch', model=name, workers=workers, epoch=round(epoch, 4), steps=round(steps, 4))
             with args.out.open('a') as file: file.write(json.dumps(row) + '\n')
             print(json.dumps(row), flush=True)
