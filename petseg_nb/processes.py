@@ -6,7 +6,7 @@
 __all__ = ['join_launch', 'first_alone', 'data_parallel']
 
 # %% ../nbs/workshop/processes.ipynb #09efc90c
-import os, threading, time
+import atexit, os, threading, time
 from contextlib import contextmanager
 from uuid import uuid4
 import torch
@@ -47,6 +47,7 @@ def join_launch():
     store, rank, processes = next(dist.rendezvous('env://'))
     store = dist.PrefixStore(_meet(store, rank, processes), store)
     dist.init_process_group(backend, store=store, rank=rank, world_size=processes)
+    atexit.register(time.sleep, .5)  # gloo's threads let go of their tensors meanwhile
 
 # %% ../nbs/workshop/processes.ipynb #6287edec
 @contextmanager

@@ -160,3 +160,43 @@ def test_python_ends_while_loaders_have_workers(toy_pets):
     code = f'from petseg_nb.data import pet_dataloaders\nloaders = pet_dataloaders({str(toy_pets)!r}, 32, 8, workers=1)\nnext(iter(loaders["train"]))'
     process = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60)
     assert (process.returncode, process.stderr) == (0, '')
+
+
+ENDS = """
+import gc, glob, os
+import torch, torch._dynamo
+import torch.distributed as dist
+from petseg_nb.processes import join_launch
+
+dist.rendezvous = lambda _: iter([(dist.HashStore(), 0, 1)])
+os.environ['LOCAL_RANK'] = '0'
+os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+gc.collect()
+gc.freeze() # what is imported is not looked through by each child
+
+def add_up(*values):
+    sums = torch.tensor(values)
+    dist.all_reduce(sums)
+    return sums.tolist()
+
+for _ in range(12):
+    child = os.fork()
+    if not child: break
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+if child: raise SystemExit
+
+join_launch()
+model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(2, 2))
+model(torch.ones(1, 2)).sum().backward()
+for task in glob.glob('/proc/self/task/*'):
+    if 'gloo_runloop' in open(f'{task}/comm').read(): os.sched_setscheduler(int(os.path.basename(task)), os.SCHED_IDLE, os.sched_param(0))
+for _ in range(5): add_up(1, 2)
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, 'SCHED_IDLE'), reason='needs threads that run only where nobody else does')
+def test_a_launched_process_ends_after_its_sums(tmp_path):
+    "Four of ten such processes are aborted if Python ends while a thread still holds a tensor"
+    done = subprocess.run([sys.executable, '-c', ENDS], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout.split() == ['0'] * 12, done.stderr
