@@ -1,7 +1,6 @@
 """A training step as the course reports write it, as segmentation_models_pytorch's Unet makes it, and as `petseg_train` makes it.
 
 python bench/steps.py --size 256 --batch_size 2
-python bench/steps.py --data_path data/oxford-iiit-pet --size 256   # and an epoch against its steps
 
 Each variant runs in a process of its own, because the allocator's settings hold for a whole process; the variants take turns.
 """
@@ -87,39 +86,13 @@ def flops(args):
     return counter.get_total_flops()
 
 
-def epoch_against_steps(args):
-    "Seconds of an epoch from the cache, with augmentation, and of as many steps on one batch that is there already"
-    from petseg_nb.augment import Augment
-    from petseg_nb.cli import cache_dir
-    from petseg_nb.data import pet_dataloaders, set_epoch
-    from petseg_nb.config import TrainConfig
-    from petseg_nb.runs import Run, new_model, train_epoch, train_step
-    from petseg_nb.threads import keep_memory
-    keep_memory()
-    loader = pet_dataloaders(args.data_path, args.size, args.batch_size, transform=Augment('default', args.size), cache_dir=cache_dir(), workers=args.workers)['train']
-    config = TrainConfig(width=args.width, size=args.size, batch_size=args.batch_size)
-    run = Run(new_model(config), config, steps=1_000_000)
-    images, masks = (x.to(run.device) for x in next(iter(loader)))
-    step = seconds(lambda: train_step(run, images, masks), run.device, args.repeats)
-    set_epoch(loader, 0)
-    start = time.perf_counter()
-    train_epoch(run, loader)
-    wait(run.device)
-    return time.perf_counter() - start, step * len(loader.dataset) / args.batch_size
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in dict(size=256, width=64, batch_size=2, repeats=5, rounds=2, workers=0).items(): parser.add_argument(f'--{name}', type=int, default=default)
-    parser.add_argument('--data_path')
+    for name, default in dict(size=256, width=64, batch_size=2, repeats=5, rounds=2).items(): parser.add_argument(f'--{name}', type=int, default=default)
     parser.add_argument('--json')
     parser.add_argument('--only', choices=[*VARIANTS, 'peak'], help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.only: return print(measure(args.only, args))
-    if args.data_path:
-        epoch, steps = epoch_against_steps(args)
-        print(f'an epoch takes {epoch:.2f} s, its steps alone {steps:.2f} s: ratio {epoch / steps:.3f}')
-        return save(args.json, epoch=epoch, steps=steps)
     found = {variant: [] for variant in [*VARIANTS, 'peak']}
     for _ in range(args.rounds):
         for variant in found:

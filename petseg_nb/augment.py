@@ -77,3 +77,6 @@ class Augment:
         self.compose.set_random_state(rng, random.Random(int(rng.integers(2**63))))
         out = self.compose(image=image, mask=mask)
         return out['image'], out['mask']
+
+# %% ../nbs/course/08_augment.ipynb #7d4aef7a
+cv2.setNumThreads(1)

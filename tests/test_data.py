@@ -75,6 +75,22 @@ if __name__ == '__main__':
 '''
 
 
+ALONE = """
+import numpy as np, psutil
+from petseg_nb.augment import Augment
+
+augment, picture = Augment('strong', 256), np.zeros((256, 256, 4), np.uint8)
+before = psutil.Process().num_threads()
+for seed in range(20): augment(picture[..., :3], picture[..., 3], seed)
+print(psutil.Process().num_threads() - before)
+"""
+
+
+@pytest.mark.skipif(os.cpu_count() == 1, reason='OpenCV has no other thread here')
+def test_augmenting_leaves_the_other_cores_alone(tmp_path):
+    assert subprocess.run([sys.executable, '-c', ALONE], capture_output=True, text=True, cwd=tmp_path).stdout == '0\n'
+
+
 @pytest.mark.parametrize('method', ['spawn', 'forkserver'])
 def test_workers_that_begin_anew_give_the_same_batches(method, toy_pets, tmp_path):
     (tmp_path/'spawned.py').write_text(SPAWNED)
