@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Which Dice after how many seconds: our recipe, those of the five course reports, and segmentation_models_pytorch's Unet?
+"""Which Dice after how many seconds: our recipe, our settings without one, the five course reports, and segmentation_models_pytorch's Unet?
 
     python bench/quality.py [--data_path DATASET] [--seconds 15] [--size 64] [--width 16] [--json FILE]
 
@@ -33,6 +33,7 @@ def contenders(args):
     common = dict(data_path=str(args.data_path), size=args.size, seed=0)
     ours = {f'{recipe}, {model}': recipe_config(recipe, model, **common, **dict(width=args.width) if model == 'unet' else {})
             for recipe in RECIPES for model in ('unet', 'resnet34_unet')}
+    ours['petseg_train without a recipe'] = TrainConfig(width=args.width, **common)
     plain = TrainConfig(model='smp', optimizer='adam', learning_rate=1e-4, schedule='constant', augment='flip_cbam', **common)
     return ours | {'smp.Unet, plainly': plain, 'smp.Unet, our recipe': replace(ours['default, resnet34_unet'], model='smp')}
 
