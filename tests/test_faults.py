@@ -108,7 +108,7 @@ def test_a_second_run_into_a_folder_is_refused(toy_pets, tmp_path):
 def test_a_folder_is_free_when_its_run_was_killed(tmp_path):
     "Also while a child of it lives on, as workers do for seconds"
     held = 'import os, sys, time\nfrom pathlib import Path\nfrom petseg_nb.files import alone_in\nwith alone_in(Path(sys.argv[1])):\n' \
-           '    if not os.fork(): time.sleep(60)\n    print("in", flush=True)\n    time.sleep(60)'
+           '    if not os.fork(): print("in", flush=True) # the child has let go of its copy of the lock\n    time.sleep(60)'
     process = subprocess.Popen([sys.executable, '-c', held, tmp_path], stdout=subprocess.PIPE, start_new_session=True)
     assert process.stdout.readline() == b'in\n'
     with pytest.raises(ValueError, match='in use'), alone_in(tmp_path): pass
@@ -199,4 +199,5 @@ dist.destroy_process_group()
 def test_a_launched_process_ends_after_its_sums(tmp_path):
     "Four of ten such processes are aborted if Python ends while a thread still holds a tensor"
     done = subprocess.run([sys.executable, '-c', ENDS], capture_output=True, text=True, cwd=tmp_path)
-    assert done.stdout.split() == ['0'] * 12, done.stderr
+    ends = [line for line in done.stdout.splitlines() if line.lstrip('-').isdigit()] # older versions of gloo speak too
+    assert ends == ['0'] * 12, done.stderr
