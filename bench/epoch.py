@@ -20,7 +20,7 @@ NETWORKS = {'UNet, width 16': dict(model='unet', width=16), 'UNet, width 64': di
 
 
 def seconds(part, device):
-    "Seconds that `part()` takes; the loss of a step is waited for"
+    "Seconds that `part()` takes; a GPU's work is waited for"
     start = time.perf_counter()
     part()
     if device.type == 'cuda': torch.cuda.synchronize()
@@ -31,7 +31,7 @@ def turns(config, cache, rounds):
     "Median seconds of an epoch, and of its steps alone"
     loader = new_loaders(config, cache)['train']
     run = Run(initial_model(config), config, steps=1_000_000)
-    batches = [tuple(x.to(run.device) for x in batch[:2]) for batch in loader]
+    batches = [tuple(x.to(run.device) for x in batch) for batch in loader]
 
     def steps():
         run.net.train()
