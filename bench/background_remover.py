@@ -47,7 +47,7 @@ def isnet():
 def main(pets):
     records = scan_pets(pets)
     apart = held_out([record.name for record in records])
-    ways = {'ours': Segmenter.pretrained(), 'ours, with the mirror': Segmenter.pretrained(tta='flip'), 'ISNet': isnet()}
+    ways = {'ours': Segmenter.load(), 'ours, with the mirror': Segmenter.load(tta='flip'), 'ISNet': isnet()}
     scores = {way: [] for way in ways}
     for record in (r for r in records if r.name in apart):
         image = Image.open(record.image).convert('RGB')

@@ -11,7 +11,7 @@ import os
 import statistics
 import torch
 from petseg_nb.data import PetDataset, normalize, scan_pets
-from petseg_nb.trace import trace_shapes
+from petseg_nb.show.trace import trace_shapes
 from petseg_nb.losses import BCEDiceLoss
 from petseg_nb.metrics import dice
 from petseg_nb.resnet34_unet import ResNet34UNet

@@ -10,11 +10,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 import torch
 from machine import save
-from petseg_nb.config import TrainConfig
+from petseg_nb.core.config import TrainConfig
 from petseg_nb.data import set_epoch
-from petseg_nb.runs import Run, initial_model, new_loaders, train_epoch, train_step
-from petseg_nb.threads import keep_memory
-from petseg_nb.toy import make_toy_pets
+from petseg_nb.runs.fit import new_loaders, train_epoch
+from petseg_nb.training import Run, train_step
+from petseg_nb.checkpoints import model_for
+from petseg_nb.core.device import keep_memory
+from petseg_nb.datasets.toy import make_toy_pets
 
 NETWORKS = {'UNet, width 16': dict(model='unet', width=16), 'UNet, width 64': dict(model='unet', width=64), 'ResNet34UNet': dict(model='resnet34_unet')}
 
@@ -30,7 +32,7 @@ def seconds(part, device):
 def turns(config, cache, rounds):
     "Median seconds of an epoch, and of its steps alone"
     loader = new_loaders(config, cache)['train']
-    run = Run(initial_model(config), config, steps=1_000_000)
+    run = Run(model_for(config), config, steps=1_000_000)
     batches = [tuple(x.to(run.device) for x in batch) for batch in loader]
 
     def steps():

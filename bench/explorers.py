@@ -10,12 +10,13 @@ from dataclasses import asdict
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from petseg_nb import explore, look_inside
-from petseg_nb.config import TrainConfig
+from petseg_nb.show import explore
+from petseg_nb.show import look_inside
+from petseg_nb.core.config import TrainConfig
 from petseg_nb.data import PetDataset, course_split, scan_pets
-from petseg_nb.resnet34_unet import build_model
-from petseg_nb.toy import make_toy_pets
-from petseg_nb.runs import new_model, save_checkpoint
+from petseg_nb.resnet34_unet import create_model
+from petseg_nb.datasets.toy import make_toy_pets
+from petseg_nb.checkpoints import model_for, save_checkpoint
 
 
 def values_of(control):
@@ -44,11 +45,11 @@ with tempfile.TemporaryDirectory() as folder:
     root = make_toy_pets(Path(folder)/'toy_pets', n=120)
     tests = course_split(scan_pets(root))['test']
     images, masks = map(torch.stack, zip(*PetDataset(tests, 128)))
-    models, paths = {'unet': build_model('unet', width=16), 'resnet34_unet': build_model('resnet34_unet')}, {}
+    models, paths = {'unet': create_model('unet', width=16), 'resnet34_unet': create_model('resnet34_unet')}, {}
     for seed in (0, 1):
         config = TrainConfig(str(root), size=128, seed=seed, device='cpu')
         paths[f'seed {seed}'] = Path(folder)/f'{seed}.pt'
-        save_checkpoint(dict(config=asdict(config), weights=new_model(config).state_dict()), paths[f'seed {seed}'])
+        save_checkpoint(dict(config=asdict(config), weights=model_for(config).state_dict()), paths[f'seed {seed}'])
     logits = 6 * masks.float() - 3 + 2 * torch.randn(masks.shape)
     measure('pets', explore.explore_pets(root))
     measure('augmentation', explore.explore_augmentation(images[0].permute(1, 2, 0).numpy(), masks[0, 0].numpy()))

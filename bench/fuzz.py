@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from safetensors.torch import save
-from petseg_nb.config import TrainConfig
+from petseg_nb.core.config import TrainConfig
 from petseg_nb.masks import SAMPLES
-from petseg_nb.pictures import look
-from petseg_nb.runs import load_model, new_model, save_checkpoint
+from petseg_nb.core.tiles import look
+from petseg_nb.checkpoints import load_model, model_for, save_checkpoint
 
 SECONDS = 20
 FORMATS = [('JPEG', {}), ('JPEG', dict(progressive=True)), ('PNG', {}), ('GIF', {}), ('WEBP', dict(lossless=True)), ('WEBP', {}), ('BMP', {}), ('TIFF', {}),
@@ -33,7 +33,7 @@ def files(folder):
         image = Image.fromarray(np.asarray(small.convert('L')).astype(np.uint16) * 257) if mode == 'I;16' else small.convert(mode)
         image.save(to := io.BytesIO(), format='PNG')
         yield 'picture', to.getvalue()
-    model, config = new_model(config := TrainConfig(width=1, size=16, device='cpu')), asdict(config)
+    model, config = model_for(config := TrainConfig(width=1, size=16, device='cpu')), asdict(config)
     save_checkpoint(dict(config=config, weights=model.state_dict()), folder/'sound.pt')
     yield '.pt', (folder/'sound.pt').read_bytes()
     yield '.safetensors', save({k: t.contiguous() for k, t in model.state_dict().items()}, {'petseg_nb': json.dumps(dict(config=config))})

@@ -16,16 +16,18 @@ from pathlib import Path
 from statistics import fmean, median
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from petseg_nb.additions import pick_device, pick_precision
+from petseg_nb.core.device import pick_device, pick_precision
 from petseg_nb.augment import Augment
 from petseg_nb.data import pet_dataloaders
 from petseg_nb.evaluation import evaluate
-from petseg_nb.files import replacing
+from petseg_nb.core.disk import replacing
 from petseg_nb.inference import predict_probabilities
-from petseg_nb.own_data import parts_to_train
+from petseg_nb.datasets.own import parts_to_train
 from petseg_nb.recipes import recipe_config
-from petseg_nb.runs import Run, fit, initial_model, load_model, new_loaders, new_model, train_epoch, train_step
-from petseg_nb.threads import keep_memory
+from petseg_nb.runs.fit import new_loaders, train_epoch
+from petseg_nb.training import Run, fit, train_step
+from petseg_nb.checkpoints import load_model, model_for
+from petseg_nb.core.device import keep_memory
 from steps import peak, seconds, wait
 
 LEVELS = .7, .8, .85, .9
@@ -35,7 +37,7 @@ WHOLE = 3312 # pictures to train with in Oxford-IIIT Pet: nine tenths of trainva
 
 def flops(config):
     "FLOP of a training step, a picture"
-    model = new_model(config).train()
+    model = model_for(config).train()
     with FlopCounterMode(display=False) as counter:
         model(torch.randn(2, 3, config.size, config.size, device=next(model.parameters()).device)).sum().backward()
     return counter.get_total_flops() / 2
@@ -47,7 +49,7 @@ def speed(config, cache, pictures):
     train = parts['train'] * -(-pictures // len(parts['train']))
     loader = pet_dataloaders(config.data_path, config.size, config.batch_size, config.border, Augment(config.augment, config.size), cache, config.workers,
                              parts=dict(train=train[:pictures]))['train']
-    run = Run(new_model(config), config, steps=1_000_000)
+    run = Run(model_for(config), config, steps=1_000_000)
     images, masks = (x.to(run.device) for x in next(iter(loader)))
     run.net.train()
     step = seconds(lambda: train_step(run, images, masks), run.device, 20)
@@ -66,7 +68,7 @@ def train(config, loaders, folder):
         took.append(time.perf_counter() - begun)
         begun = time.perf_counter()
         with replacing(file) as part: part.write_text(json.dumps(took))
-    return fit(initial_model(config), loaders, config, folder, [note]), took
+    return fit(model_for(config), loaders, config, folder, [note]), took
 
 
 def reached(history, took):
@@ -110,7 +112,7 @@ if args.loading:
     for workers in (0, 2, 6, 12):
         for name in ('unet', 'resnet34_unet'):
             size = SMALL | dict(device='cpu') if args.dry_run else dict(size=256, batch_size=16)
-            epoch, steps = speed(recipe_config('default', name, **size, data_path=args.data_path, workers=workers), args.out.with_suffix('')/'cache', 32 if args.dry_run else 1600)
+            epoch, steps = speed(recipe_config('ours', name, **size, data_path=args.data_path, workers=workers), args.out.with_suffix('')/'cache', 32 if args.dry_run else 1600)
             row = dict(name='epoch', model=name, workers=workers, epoch=round(epoch, 4), steps=round(steps, 4))
             with args.out.open('a') as file: file.write(json.dumps(row) + '\n')
             print(json.dumps(row), flush=True)
@@ -120,8 +122,8 @@ for seed in args.seeds[:1] if args.dry_run else args.seeds:
     for name in ('unet', 'resnet34_unet'):
         if any((row['model'], row.get('seed')) == (name, seed) for row in done): continue
         changes = SMALL | dict(device='cpu') if args.dry_run else dict(size=256, epochs=args.epochs, batch_size=16)
-        changes['learning_rate'] = 2 * recipe_config('default', name).learning_rate
-        config = recipe_config('default', name, **changes, seed=seed, data_path=args.data_path, workers=args.workers)
+        changes['learning_rate'] = 2 * recipe_config('ours', name).learning_rate
+        config = recipe_config('ours', name, **changes, seed=seed, data_path=args.data_path, workers=args.workers)
         folder = args.out.with_suffix('')/f'{name}-{seed}'
         folder.mkdir(parents=True, exist_ok=True)
         row = dict(name='training', model=name, seed=seed) | measure(config, args, folder)

@@ -7,18 +7,18 @@
 The contenders take turns, and kept is the shortest of all rounds. A measure is tried on a UNet of width 64 and sixteen pictures of 256 x 256: plain (float32 without
 TF32, contiguous, a loop over the weights), and with one measure each. Then `petseg_train`'s step of both networks for several
 batches: as it is, compiled, and compiled to CUDA graphs (minutes each). Peaks are those of bench/steps.py, at the precision of `auto`.
-`nbs/workshop/speed.ipynb` shows what this stores."""
+`nbs/workshop/runs/speed.ipynb` shows what this stores."""
 import argparse, json, time
 from functools import partial
 from pathlib import Path
 import torch
 from machine import describe
-from petseg_nb.additions import pick_device, pick_memory_format, pick_precision
-from petseg_nb.config import TrainConfig
+from petseg_nb.core.device import pick_device, pick_memory_format, pick_precision
+from petseg_nb.core.config import TrainConfig
 from petseg_nb.data import normalize
 from petseg_nb.losses import BCEDiceLoss
-from petseg_nb.resnet34_unet import build_model
-from petseg_nb.runs import Run, train_step
+from petseg_nb.resnet34_unet import create_model
+from petseg_nb.training import Run, train_step
 from speed import checkpoint_blocks
 from steps import peak, seconds, wait
 
@@ -35,7 +35,7 @@ def batch(pictures, args):
 
 
 def network(name, args):
-    return build_model(name, **(dict(width=args.width) if name == 'unet' else {})).to(args.device).train()
+    return create_model(name, **(dict(width=args.width) if name == 'unet' else {})).to(args.device).train()
 
 
 def plain_step(measure, pictures, args):

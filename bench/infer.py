@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from machine import save
-from petseg_nb.deploy import as_function, differences, export_checkpoint, export_int8, in_batches, read_exported, with_preprocessing
+from petseg_nb.runs.export import as_function, differences, export_checkpoint, export_int8
+from petseg_nb.runs.export import in_batches, read_exported, with_preprocessing
 from petseg_nb.masks import SAMPLES
-from petseg_nb.pictures import look
-from petseg_nb.runs import load_model
-from petseg_nb.threads import keep_memory
+from petseg_nb.core.tiles import look
+from petseg_nb.checkpoints import load_model
+from petseg_nb.core.device import keep_memory
 
 
 def contenders(args, folder):

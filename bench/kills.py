@@ -10,16 +10,16 @@ from contextlib import redirect_stdout
 from pathlib import Path
 import torch
 from PIL import Image
-from petseg_nb.cli import petseg_train
-from petseg_nb.comparison import compare, load_results
+from petseg_nb.cli.train import petseg_train
+from petseg_nb.runs.compare import compare, load_results
 from petseg_nb.data import scan_pets
-from petseg_nb.deploy import export_checkpoint
-from petseg_nb.files import decode_once
+from petseg_nb.runs.export import export_checkpoint
+from petseg_nb.core.pets import decode_once
 from petseg_nb.inference import Segmenter
 from petseg_nb.masks import SAMPLES
-from petseg_nb.pictures import predict_files
-from petseg_nb.runs import load_checkpoint
-from petseg_nb.toy import make_toy_pets
+from petseg_nb.runs.folders import predict_files
+from petseg_nb.checkpoints import load_checkpoint
+from petseg_nb.datasets.toy import make_toy_pets
 
 SMALL = dict(size=32, width=4, device='cpu', precision='fp32')
 FLAGS = [str(word) for name, value in SMALL.items() for word in (f'--{name}', value)]
@@ -77,7 +77,7 @@ class Predicting:
     def __init__(self, checkpoint): self.checkpoint, self.pictures = checkpoint, sorted((SAMPLES/'images').iterdir()) * 4
     def work(self, folder):
         (folder/'out').mkdir(exist_ok=True)
-        for job in predict_files(Segmenter.from_checkpoint(self.checkpoint, 'cpu', 'fp32'), self.pictures, folder/'out', {'overlay', 'cutout'}):
+        for job in predict_files(Segmenter.load(self.checkpoint, 'cpu', precision='fp32'), self.pictures, folder/'out', {'overlay', 'cutout'}):
             with open(folder/'said', 'a') as said: said.write(f'{job.mask}\n')
     def look(self, folder):
         for path in (folder/'said').read_text().splitlines() if (folder/'said').exists() else []: Image.open(path).load()

@@ -19,12 +19,12 @@ from machine import save
 from petseg_nb.augment import PRESETS, Augment
 from petseg_nb.data import IMAGENET_MEAN, IMAGENET_STD, PetDataset, course_split, find_pets, normalize, pet_dataloaders, scan_pets
 from petseg_nb.masks import trimap_to_mask
-from petseg_nb.threads import keep_memory
+from petseg_nb.core.device import keep_memory
 
 
 def peer(root, size):
     "Decode, resize, augment and normalise each picture of trainval.txt; the number of pictures"
-    transform = A.Compose([A.Resize(size, size), *PRESETS['default'](size), A.Normalize(IMAGENET_MEAN, IMAGENET_STD)])
+    transform = A.Compose([A.Resize(size, size), *PRESETS['light'](size), A.Normalize(IMAGENET_MEAN, IMAGENET_STD)])
     pictures = OxfordIIITPet(root.parent, 'trainval', 'segmentation')
     for image, trimap in pictures:
         out = transform(image=np.array(image), mask=trimap_to_mask(np.array(trimap)))
@@ -45,7 +45,7 @@ def rate(work, *args):
 def compare(root, size, rounds):
     "Pictures a second of both, by rounds in turns"
     with tempfile.TemporaryDirectory() as cache:
-        loader = pet_dataloaders(root, size, transform=Augment('default', size), cache_dir=cache)['train']
+        loader = pet_dataloaders(root, size, transform=Augment('light', size), cache_dir=cache)['train']
         return [(rate(ours, loader), rate(peer, root, size)) for _ in range(rounds)]
 
 
@@ -68,13 +68,13 @@ def parts(root, size):
     "Milliseconds a picture, on one thread: of each part, of OpenCV's own warp, and of torchvision's transforms on a batch of 16"
     torch.set_num_threads(1), cv2.setNumThreads(0)
     with tempfile.TemporaryDirectory() as cache:
-        data, augment = PetDataset(course_split(scan_pets(root))['train'][:32], size, cache_dir=cache), Augment('default', size)
+        data, augment = PetDataset(course_split(scan_pets(root))['train'][:32], size, cache_dir=cache), Augment('light', size)
         image, mask = (x.numpy() for x in data[0])
         image, mask = np.ascontiguousarray(image.transpose(1, 2, 0)), mask[0]
         batch = torch.stack([data[i][0] for i in range(16)])
         matrix = np.float32([[1.02, .05, 3], [-.05, 1.02, 2]])
         warps = (image, cv2.INTER_LINEAR), (mask, cv2.INTER_NEAREST)
-        _, affine, colours = PRESETS['default'](size)
+        _, affine, colours = PRESETS['light'](size)
         def always(transform):
             transform.p = 1
             return A.Compose([transform])

@@ -20,13 +20,13 @@ def measure(root):
     "The largest memory of an epoch from the cache, batch by batch"
     from petseg_nb.augment import Augment
     from petseg_nb.data import pet_dataloaders
-    loader = pet_dataloaders(root, 64, transform=Augment('default', 64), cache_dir=root/'cache')['train']
+    loader = pet_dataloaders(root, 64, transform=Augment('light', 64), cache_dir=root/'cache')['train']
     return max(anonymous() for _ in loader)
 
 
 def draw(root, pictures):
     "A dataset of links to 50 toy pets"
-    from petseg_nb.toy import make_toy_pets
+    from petseg_nb.datasets.toy import make_toy_pets
     source = make_toy_pets(root/'source', n=50)
     first = [line.split() for line in (source/'annotations'/'trainval.txt').read_text().splitlines()]
     target = root/'many'

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """What does each part of a recipe gain, changed one at a time?
 
-    python bench/parts.py --data_path DATASET --out nbs/workshop/parts.jsonl [--seeds 0 1 2] [--only bce adam]
+    python bench/parts.py --data_path DATASET --out nbs/workshop/runs/parts.jsonl [--seeds 0 1 2] [--only bce adam]
 
 A small training (UNet of width 8, 64 pixels, batch 8, AdamW at 1e-3, BCE + Dice) of 20 epochs, and the same with one part changed: settings,
-single transforms, and what `nbs/workshop/parts.ipynb` defines. Then distillation: a UNet of width 32 teaches one of width 8. A line per run holds
+single transforms, and what `nbs/workshop/runs/parts.ipynb` defines. Then distillation: a UNet of width 32 teaches one of width 8. A line per run holds
 the best epoch's scores on the test pictures: Dice per image at the network's size, border as pet, its mean over pictures, and boundary F within 2
 pixels. What stands in the file already is not run again."""
 import argparse, copy, json, shutil, time
@@ -16,17 +16,19 @@ import albumentations as A
 import cv2
 import torch
 from chapter import definitions
-from petseg_nb.additions import pick_memory_format
+from petseg_nb.core.device import pick_memory_format
 from petseg_nb.augment import PRESETS
-from petseg_nb.config import TrainConfig
+from petseg_nb.core.config import TrainConfig
 from petseg_nb.evaluation import evaluate
 from petseg_nb.inference import predict_probabilities
 from petseg_nb.losses import LOSSES
-from petseg_nb.runs import fit, initial_model, load_checkpoint, new_loaders
-from petseg_nb.toy import make_toy_pets
+from petseg_nb.runs.fit import new_loaders
+from petseg_nb.training import fit
+from petseg_nb.checkpoints import model_for, load_checkpoint
+from petseg_nb.datasets.toy import make_toy_pets
 from petseg_nb.unet import UNet
 
-page = definitions('workshop/parts.ipynb')
+page = definitions('workshop/runs/parts.ipynb')
 BASE = dict(width=8, size=64, epochs=20, batch_size=8, device='cpu', precision='fp32')
 TEACHER, STUDENT = dict(width=32, epochs=40), dict(epochs=40)
 AFFINE = dict(keep_ratio=True, p=.5, border_mode=cv2.BORDER_REFLECT_101)
@@ -63,19 +65,19 @@ def toys(args):
     "Weights after the default training on 240 toy pets"
     if not (args.folder/'toys'/'best.pt').exists():
         config = TrainConfig(**BASE, data_path=str(make_toy_pets(args.folder/'toy_pets')))
-        trained(initial_model(config), new_loaders(config, args.folder/'cache'), config, args.folder/'toys')
+        trained(model_for(config), new_loaders(config, args.folder/'cache'), config, args.folder/'toys')
     return load_checkpoint(args.folder/'toys'/'best.pt')['weights']
 
 
 def new_network(name, config, args):
     "The model to train, and the part of it that predicts"
     torch.manual_seed(config.seed)
-    model = NETWORKS[name]() if name in NETWORKS else initial_model(config)
+    model = NETWORKS[name]() if name in NETWORKS else model_for(config)
     model = model.to(memory_format=pick_memory_format(model, torch.float32))
     model.normalization = config.normalization
     if name == 'toys first': model.load_state_dict(toys(args))
     if name != 'student, taught': return model, model
-    teacher = initial_model(TrainConfig(**BASE | TEACHER))
+    teacher = model_for(TrainConfig(**BASE | TEACHER))
     teacher.load_state_dict(load_checkpoint(args.folder/'teacher-0'/'best.pt')['weights'])
     both = page['Taught'](model, teacher)
     both.normalization = config.normalization

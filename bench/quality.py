@@ -14,14 +14,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 import segmentation_models_pytorch as smp
 from machine import save
-from petseg_nb.comparison import epochs_within
-from petseg_nb.config import CHOICES, TrainConfig
+from petseg_nb.runs.compare import epochs_within
+from petseg_nb.core.config import CHOICES, TrainConfig
 from petseg_nb.losses import LOSSES
 from petseg_nb.recipes import RECIPES, recipe_config
 from petseg_nb.resnet34_unet import MODELS
-from petseg_nb.runs import fit, initial_model, load_model, new_loaders
-from petseg_nb.threads import keep_memory
-from petseg_nb.toy import make_toy_pets
+from petseg_nb.runs.fit import new_loaders
+from petseg_nb.training import fit
+from petseg_nb.checkpoints import model_for, load_model
+from petseg_nb.core.device import keep_memory
+from petseg_nb.datasets.toy import make_toy_pets
 from petseg_nb.training import validate
 
 MODELS['smp'] = lambda: smp.Unet('resnet34', encoder_weights=None)
@@ -43,7 +45,7 @@ def train(config, seconds, folder, cache):
     config = replace(config, epochs=epochs_within(seconds, config))
     loaders, reached, start = new_loaders(config, cache), [], time.process_time()
     def note(model, history): reached.append((time.process_time() - start, max(row['valid_dice'] for row in history)))
-    fit(initial_model(config), loaders, config, folder, [note])
+    fit(model_for(config), loaders, config, folder, [note])
     test = validate(load_model(folder/'best.pt', config.device)[0], loaders['test'], LOSSES[config.loss])['dice']
     return dict(epochs=config.epochs, reached=reached, test_dice=test)
 

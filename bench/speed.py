@@ -6,7 +6,7 @@
 
 Each contender is a process of its own, and they take turns. Kept is the shortest of all rounds. A step is one of a UNet of width 16 on eight pictures of
 128 x 128, unless it says otherwise: plain (float32, contiguous, a loop over the weights, memory given back), with one measure each, and with those that
-`petseg_train` takes. Peaks are those of bench/steps.py. Loading needs `--data_path`. `nbs/workshop/speed.ipynb` draws what this stores."""
+`petseg_train` takes. Peaks are those of bench/steps.py. Loading needs `--data_path`. `nbs/workshop/runs/speed.ipynb` draws what this stores."""
 import argparse, json, os, resource, shutil, subprocess, sys, time
 from pathlib import Path
 from machine import describe
@@ -50,9 +50,9 @@ def plain_step(model, images, masks, measure):
 
 
 def our_step(model, images, masks):
-    from petseg_nb.additions import pick_memory_format, pick_precision
-    from petseg_nb.config import TrainConfig
-    from petseg_nb.runs import Run, train_step
+    from petseg_nb.core.device import pick_memory_format, pick_precision
+    from petseg_nb.core.config import TrainConfig
+    from petseg_nb.training import Run, train_step
     dtype = pick_precision('auto', CPU)
     run = Run(model.to(memory_format=pick_memory_format(model, dtype)), TrainConfig(), steps=1_000_000)
     run.net.train()
@@ -61,11 +61,11 @@ def our_step(model, images, masks):
 
 def time_step(measure, name='unet', pictures=8, size=128, **settings):
     "Seconds a picture, and MB beyond those of the imports"
-    from petseg_nb.resnet34_unet import build_model
-    from petseg_nb.threads import keep_memory
+    from petseg_nb.resnet34_unet import create_model
+    from petseg_nb.core.device import keep_memory
     if measure in ('keep_memory', 'petseg_train'): keep_memory()
     if measure == 'one_thread': torch.set_num_threads(1)
-    model = build_model(name, **settings).train()
+    model = create_model(name, **settings).train()
     if measure == 'channels_last': model = model.to(memory_format=torch.channels_last)
     if measure == 'checkpoint': checkpoint_blocks(model)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -93,7 +93,7 @@ def time_loader(how, root):
     from petseg_nb.data import normalize, pet_dataloaders
     with tempfile.TemporaryDirectory() as folder:
         workers = int(how.split()[1]) if ',' in how else 0
-        loader = pet_dataloaders(root, 128, transform=Augment('default', 128), workers=workers, cache_dir=folder if 'cache' in how else None)['train']
+        loader = pet_dataloaders(root, 128, transform=Augment('light', 128), workers=workers, cache_dir=folder if 'cache' in how else None)['train']
         def epoch():
             for images, masks in loader: normalize(images)
         epoch()

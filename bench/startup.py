@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 HELP = ['train', 'evaluate', 'predict', 'check_data', 'check', 'lab']
 WORK = '''
 import sys, time
-from petseg_nb.cli import petseg_predict
+from petseg_nb.cli.predict import petseg_predict
 for _ in range(2):
     start = time.process_time()
     petseg_predict(sys.argv[1:])
@@ -37,10 +37,10 @@ def stage(folder):
     "A checkpoint of an untrained network and a small picture, as words of `petseg_predict`"
     from dataclasses import asdict
     from PIL import Image
-    from petseg_nb.config import TrainConfig
-    from petseg_nb.runs import new_model, save_checkpoint
+    from petseg_nb.core.config import TrainConfig
+    from petseg_nb.checkpoints import model_for, save_checkpoint
     config, folder = TrainConfig(), Path(folder)
-    save_checkpoint(dict(weights=new_model(config).state_dict(), config=asdict(config)), folder/'model.pt')
+    save_checkpoint(dict(weights=model_for(config).state_dict(), config=asdict(config)), folder/'model.pt')
     Image.linear_gradient('L').convert('RGB').resize((120, 80)).save(folder/'small.png')
     return [folder/'model.pt', folder/'small.png', '--out_dir', folder/'masks']
 

@@ -46,17 +46,17 @@ def plain_step(model, images, masks):
 def measure(variant, args):
     "Seconds a picture of one variant, or FLOP a second of the peak"
     import segmentation_models_pytorch as smp
-    from petseg_nb.threads import keep_memory
-    from petseg_nb.config import TrainConfig
-    from petseg_nb.runs import Run, train_step
-    from petseg_nb.additions import pick_device, pick_memory_format, pick_precision
-    from petseg_nb.resnet34_unet import build_model
+    from petseg_nb.core.device import keep_memory
+    from petseg_nb.core.config import TrainConfig
+    from petseg_nb.training import Run, train_step
+    from petseg_nb.core.device import pick_device, pick_memory_format, pick_precision
+    from petseg_nb.resnet34_unet import create_model
     device = pick_device()
     if variant == 'peak': return peak(pick_precision('auto', device), device)
     images = torch.randint(0, 256, (args.batch_size, 3, args.size, args.size), dtype=torch.uint8, device=device)
     masks = torch.randint(0, 2, (args.batch_size, 1, args.size, args.size), dtype=torch.uint8, device=device)
     if variant.startswith('smp'): model = smp.Unet('resnet34', encoder_weights=None)
-    else: model = build_model('resnet34_unet') if variant.endswith('resnet34') else build_model('unet', width=args.width)
+    else: model = create_model('resnet34_unet') if variant.endswith('resnet34') else create_model('unet', width=args.width)
     if variant in ('reports', 'reports resnet34', 'smp'): step = plain_step(model.to(device), images, masks)
     else:
         keep_memory()
@@ -80,9 +80,9 @@ def peak(dtype, device):
 def flops(args):
     "FLOP of a training step a picture of the UNet, by PyTorch's counter"
     from torch.utils.flop_counter import FlopCounterMode
-    from petseg_nb.resnet34_unet import build_model
+    from petseg_nb.resnet34_unet import create_model
     with FlopCounterMode(display=False) as counter:
-        build_model('unet', width=args.width)(torch.randn(1, 3, args.size, args.size)).sum().backward()
+        create_model('unet', width=args.width)(torch.randn(1, 3, args.size, args.size)).sum().backward()
     return counter.get_total_flops()
 
 

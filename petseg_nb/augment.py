@@ -8,6 +8,7 @@ __all__ = ['PRESETS', 'Augment']
 # %% ../nbs/course/08_augment.ipynb #11b0f6b2
 import os
 os.environ['NO_ALBUMENTATIONS_UPDATE'] = '1' # or it asks the network for a newer version at import
+from .core.errors import UserError
 
 # %% ../nbs/course/08_augment.ipynb #3876a38e
 import random
@@ -52,7 +53,7 @@ def _ours(zoom, shift, turn, light, hue, p):
     factors = dict.fromkeys(('brightness', 'contrast', 'saturation'), (1 - light, 1 + light))
     return [A.HorizontalFlip(p=.5), moved, A.ColorJitter(**factors, hue=(-hue, hue), p=p)]
 
-PRESETS = dict(default=lambda size: _ours((.9, 1.1), .05, 10, .2, .02, p=.4),
+PRESETS = dict(light=lambda size: _ours((.9, 1.1), .05, 10, .2, .02, p=.4),
                strong=lambda size: _ours((.7, 1.4), .12, 20, .4, .04, p=.8),
                none=lambda size: [], oneof_cosine=_oneof_cosine, crop_flip=_crop_flip,
                affine_blur=_affine_blur, jitter_clip=_jitter_clip, flip_cbam=_flip_cbam)
@@ -61,11 +62,11 @@ PRESETS = dict(default=lambda size: _ours((.9, 1.1), .05, 10, .2, .02, p=.4),
 class Augment:
     "A preset as a function of image, mask and seed: the same three in, the same two out"
     def __init__(self,
-        preset:str='default', # a name in `PRESETS`
+        preset:str='light', # a name in `PRESETS`
         size:int=256, # side of the pictures, in pixels
     ):
         if preset not in PRESETS:
-            raise ValueError(f'no augmentation {preset!r}: choose one of {", ".join(PRESETS)}')
+            raise UserError(f'no augmentation {preset!r}: choose one of {", ".join(PRESETS)}')
         self.compose = A.Compose(PRESETS[preset](size))
 
     def __call__(self,
@@ -79,4 +80,4 @@ class Augment:
         return out['image'], out['mask']
 
 # %% ../nbs/course/08_augment.ipynb #7d4aef7a
-cv2.setNumThreads(1)
+#| export

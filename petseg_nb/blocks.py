@@ -11,7 +11,8 @@ import copy
 import torch
 import torch.nn.functional as F
 from torch import nn
-from .config import check_choice
+from .core.config import check_choice
+from .core.errors import UserError
 
 # %% ../nbs/course/03_blocks.ipynb #c1da5524
 class DoubleConv(nn.Sequential):
@@ -77,7 +78,7 @@ def match_size(
     like:torch.Tensor, # a tensor whose last two sizes are H and W
 ) -> torch.Tensor: # `(B, C, H, W)`; `x` itself where it fits already
     "`x` resized bilinearly to the height and width of `like`"
-    if x.shape[-2:] == like.shape[-2:]: return x
+    if not torch.compiler.is_exporting() and x.shape[-2:] == like.shape[-2:]: return x
     return F.interpolate(x, size=like.shape[-2:], mode='bilinear', align_corners=False)
 
 # %% ../nbs/course/03_blocks.ipynb #e90c2344
@@ -148,14 +149,15 @@ def check_input(
     channels:int, # channels that it wants
     min_size:int, # smallest height and width that it can work on, in pixels
 ) -> None:
-    "Raise a ValueError that says what would do unless `x` is a batch that the model can take"
+    "Raise a `UserError`, saying what shape would work, unless `x` is a batch that fits"
+    if torch.compiler.is_exporting(): return # a graph for any size asks nothing
     shape = tuple(x.shape)
     if len(shape) != 4: hint = f'use (B, {channels}, H, W); a single picture is x[None]'
     elif shape[1] != channels: hint = f'the model has in_channels={channels}, not {shape[1]}'
     elif min(shape[2:]) < min_size: hint = f'use at least {min_size}×{min_size} (resize, or pad)'
     elif not x.is_floating_point(): hint = f'it is {x.dtype}, use floats, normalised as in training'
     else: return
-    raise ValueError(f'input of shape {shape}: {hint}')
+    raise UserError(f'input of shape {shape}: {hint}')
 
 # %% ../nbs/course/03_blocks.ipynb #57039614
 class CBAM(nn.Module):

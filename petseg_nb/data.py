@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['IMAGENET_MEAN', 'IMAGENET_STD', 'NORMALIZATIONS', 'PetRecord', 'scan_pets', 'course_split', 'PetDataset',
-           'show_batch', 'EpochBatches', 'pet_dataloaders', 'set_epoch', 'normalize', 'normalize_for']
+           'show_batch', 'EpochBatches', 'pet_dataloaders', 'set_epoch', 'normalize', 'Normalize']
 
 # %% ../nbs/course/02_data.ipynb #fdef92ff
-import atexit, multiprocessing, signal
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,13 @@ import cv2
 import numpy as np
 import torch
 from fastcore.basics import patch
-from PIL import Image
+from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
-from .files import decode_once, find_pets, open_picture, process, read_list, read_pet
+from .core.pets import decode_once, find_pets, read_list, read_pet
+from .core.images import open_picture
+from .core.config import check_choice
+from .core.distributed import rank, world_size
+from .core.errors import UserError
 from .masks import OUTLINE_COLOUR, trimap_to_mask
 
 # %% ../nbs/course/02_data.ipynb #69f70735
@@ -33,14 +36,15 @@ class PetRecord:
 
     @property
     def breed(self) -> str: return self.name.rpartition('_')[0]
-    def open_image(self, use): return open_picture(self.image, use)
-    def open_trimap(self): return open_picture(self.trimap, Image.Image.copy)
+    def open_image(self): return open_picture(self.image)
+    def read_trimap(self):
+        with open_picture(self.trimap) as trimap: return trimap.copy()
 
 # %% ../nbs/course/02_data.ipynb #fc3a8a0c
 def scan_pets(
     path, # folder that holds `images/` and `annotations/`, or the folder around it
 ) -> list: # of `PetRecord`, `trainval.txt` first, in the lists' order
-    "The records of all listed pictures; `ValueError` for a name that is listed twice"
+    "The records of all listed pictures; `UserError` for a name that is listed twice"
     root, species, records = find_pets(path), {1: 'cat', 2: 'dog'}, []
     lists, trimaps = root/'annotations', root/'annotations'/'trimaps'
     for split in ('trainval', 'test'):
@@ -48,10 +52,10 @@ def scan_pets(
             image = root/'images'/f'{name}.jpg'
             pet = PetRecord(name, class_id, species[number], split, image, trimaps/f'{name}.png')
             records.append(pet)
-    if not records: raise ValueError(f'{lists}/trainval.txt and test.txt list no picture')
+    if not records: raise UserError(f'{lists}/trainval.txt and test.txt list no picture')
     (name, times), = Counter(r.name for r in records).most_common(1)
     if times == 1: return records
-    raise ValueError(f'{name} is listed {times} times in {lists}: '
+    raise UserError(f'{name} is listed {times} times in {lists}: '
                      'a test picture must not be trained on')
 
 # %% ../nbs/course/02_data.ipynb #2d4a6b1e
@@ -129,30 +133,18 @@ class EpochBatches(Sampler):
         order = torch.randperm(self.count, generator=generator).tolist()
         *batches, last = [order[i:i + self.batch_size]
                           for i in range(0, self.count, self.batch_size)]
-        if not batches or len(last) >= process()[1]: return [*batches, last]
+        if not batches or len(last) >= world_size(): return [*batches, last]
         return [*batches[:-1], batches[-1] + last] # each process takes at least one picture
 
     def __iter__(self):
-        rank, processes = process()
+        processes = world_size()
         for batch in self.batches()[self.start:]:
-            yield batch[rank::processes]
+            yield batch[rank()::processes]
 
 # %% ../nbs/course/02_data.ipynb #03613052
-def _leave_signals(worker):
-    "Ctrl-C and a scheduler's SIGTERM go to workers too; the main process decides when they end"
-    for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, signal.SIG_IGN)
-
-@atexit.register
-def _end_workers():
-    "Those of loaders that are still in use, or Python would wait for them for ever"
-    if hasattr(signal, 'SIGCHLD'): signal.signal(signal.SIGCHLD, signal.SIG_DFL) # PyTorch's alarm
-    for process in multiprocessing.active_children():
-        if process.daemon: process.kill()
-
 def _order(part, count, batch_size, seed):
     if part == 'train': return dict(batch_sampler=EpochBatches(count, batch_size, seed))
-    rank, processes = process()
-    return dict(batch_size=batch_size, sampler=range(rank, count, processes))
+    return dict(batch_size=batch_size, sampler=range(rank(), count, world_size()))
 
 # %% ../nbs/course/02_data.ipynb #be520b7b
 def pet_dataloaders(
@@ -170,13 +162,13 @@ def pet_dataloaders(
     loaders, gpu = {}, torch.cuda.is_available()
     for part, records in (parts or course_split(scan_pets(path))).items():
         if not records:
-            raise ValueError(f'{path} has no pictures for {part}: at least 2 in trainval.txt '
+            raise UserError(f'{path} has no pictures for {part}: at least 2 in trainval.txt '
                              'and 1 in test.txt are needed')
         only_train = transform if part == 'train' else None
         ds = PetDataset(records, size, border, only_train, cache_dir, seed)
         order = _order(part, len(ds), batch_size, seed)
         loaders[part] = DataLoader(ds, **order, num_workers=workers, pin_memory=gpu,
-                                   persistent_workers=workers > 0, worker_init_fn=_leave_signals)
+                                   persistent_workers=workers > 0)
     return loaders
 
 # %% ../nbs/course/02_data.ipynb #fbf02d9d
@@ -212,17 +204,22 @@ def normalize(
     if images.dtype != torch.uint8:
         raise ValueError(f'normalize takes uint8 pixels (0 to 255), not {images.dtype}: '
                          'was it called twice?')
-    numbers = 255 * torch.tensor([mean, std])           # sent without waiting for a GPU's work
-    shift, scale = numbers.to(images.device, non_blocking=True).view(2, 3, 1, 1)
+    shift, scale = (255 * torch.as_tensor(x, device=images.device).view(3, 1, 1) for x in (mean, std))
     return images.float().sub_(shift).div_(scale)       # (B, 3, H, W), in place: no second copy
 
 # %% ../nbs/course/02_data.ipynb #8c162b1a
 NORMALIZATIONS = dict(imagenet=(IMAGENET_MEAN, IMAGENET_STD), half=((.5,) * 3, (.5,) * 3),
-                      none=((0,) * 3, (1 / 255,) * 3)) # mean and std of pixels from 0 to 1
+                      none=((0.,) * 3, (1 / 255,) * 3)) # mean and std of pixels from 0 to 1
 
-def normalize_for(
-    model, # its attribute `normalization` is a name in `NORMALIZATIONS`; without one, 'imagenet'
-    images:torch.Tensor, # `(B, 3, H, W)` uint8, 0 to 255, on any device
-) -> torch.Tensor: # `(B, 3, H, W)` float32, same device
-    "Pixels normalised as `model` was trained on them"
-    return normalize(images, *NORMALIZATIONS[getattr(model, 'normalization', 'imagenet')])
+class Normalize(nn.Module):
+    "`normalize` as the first layer of a network: `(B, 3, H, W)` uint8 to float32; floats pass"
+    def __init__(self,
+        normalization:str='imagenet', # a name in `NORMALIZATIONS`
+    ):
+        super().__init__()
+        check_choice('normalization', normalization, tuple(NORMALIZATIONS))
+        for name, numbers in zip(('mean', 'std'), NORMALIZATIONS[normalization]):
+            self.register_buffer(name, torch.tensor(numbers)) # saved with the weights, not trained
+    def forward(self, images):
+        if images.dtype != torch.uint8: return images # normalised already
+        return normalize(images, self.mean, self.std)

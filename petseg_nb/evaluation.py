@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
-from .config import TrainConfig
+from .core.config import TrainConfig
 from .data import EpochBatches, PetDataset, PetRecord
-from .files import progress
+from .core.disk import progress
 from .masks import trimap_to_mask
 from .metrics import boundary_f1, confusion, dice, scores, summarize
-from .runs import fit, new_model
+from .training import fit
+from .checkpoints import model_for
 
 # %% ../nbs/course/10_evaluation.ipynb #801030d7
 def at_original_size(
@@ -30,7 +31,7 @@ def at_original_size(
     border:str='pet', # what the trimap's border counts as: 'pet', 'background' or 'ignore' (255)
 ) -> tuple[Tensor, Tensor]: # probabilities `(1, 1, H, W)`, and mask `(1, 1, H, W)` uint8
     "The probabilities resized bilinearly to the picture's own size, and the true mask at that size"
-    trimap = np.array(record.open_trimap())                              # (H, W)
+    trimap = np.array(record.read_trimap())                              # (H, W)
     mask = torch.from_numpy(trimap_to_mask(trimap, border))[None, None]  # (1, 1, H, W)
     return F.interpolate(probabilities, mask.shape[2:], mode='bilinear', antialias=True), mask
 
@@ -195,7 +196,7 @@ def cross_validate(
         batches = EpochBatches(len(train), config.batch_size, config.seed)
         loaders = dict(train=DataLoader(train, batch_sampler=batches), valid=DataLoader(fold, 16))
         (folder/f'fold{k}').mkdir(parents=True, exist_ok=True)
-        model = new_model(config)
+        model = model_for(config)
         fit(model, loaders, config, folder/f'fold{k}')
         result.append((model.eval(), fold))
     return result

@@ -6,15 +6,15 @@
 __all__ = ['SYMMETRIES', 'turn', 'turn_back', 'predict_probabilities', 'Segmenter']
 
 # %% ../nbs/course/11_inference.ipynb #72e23a79
+from pathlib import Path
 import numpy as np
 import torch
-from fastcore.basics import patch
 from torch import Tensor
-from .data import normalize_for
-from .pictures import blend, corners, look, to_mask
-from .runs import load_model
-from .threads import share_cores
-from .training import pick_precision
+from .checkpoints import load_model, save_model
+from .core.config import TrainConfig, check_choice
+from .core.device import PRECISIONS, pick_precision
+from .core.errors import UserError
+from .core.tiles import blend, corners, look, to_mask
 
 # %% ../nbs/course/11_inference.ipynb #e33c9b36
 SYMMETRIES = dict(none=(0,), flip=(0, 4), d4=range(8)) # of a square, as `turn` counts them
@@ -37,18 +37,16 @@ def turn_back(
 # %% ../nbs/course/11_inference.ipynb #01cdcacd
 @torch.inference_mode()
 def predict_probabilities(
-    model:torch.nn.Module, # `(B, 3, H, W)` float to logits `(B, 1, H, W)`
+    model:torch.nn.Module, # `(B, 3, H, W)` uint8 to logits `(B, 1, H, W)`
     images:Tensor, # `(B, 3, H, W)` uint8, at the model's size
     tta:str='none', # 'none', 'flip' (2 forward passes) or 'd4' (8)
-    precision:str='fp32', # 'auto', 'fp32', 'bf16' or 'fp16'
+    precision:str='fp32', # a name in `PRECISIONS`
 ) -> Tensor: # `(B, 1, H, W)` float32 on the CPU, 0 to 1
     "Each pixel's probability of being pet, averaged over the symmetries that `tta` names"
-    if tta not in SYMMETRIES: raise ValueError(f'tta={tta!r}: use one of {", ".join(SYMMETRIES)}')
-    device = next(model.parameters()).device
-    dtype = pick_precision(precision, device)
-    share_cores()  # with whoever else is at work
+    check_choice('tta', tta, tuple(SYMMETRIES))
+    device, dtype = next(model.parameters()).device, PRECISIONS[precision]
     model.eval()
-    x = normalize_for(model, images.to(device))                                  # (B, 3, H, W)
+    x = images.to(device)                                                        # (B, 3, H, W)
     with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
         turned = [turn_back(model(turn(x, k)).float().sigmoid(), k) for k in SYMMETRIES[tta]]
     return torch.stack(turned).mean(0).cpu()  # of (B, 1, H, W) each
@@ -57,52 +55,58 @@ def predict_probabilities(
 class Segmenter:
     "A trained network as a function from a picture to its mask"
     def __init__(self,
-        model:torch.nn.Module, # `(B, 3, H, W)` float to logits `(B, 1, H, W)`
+        model:torch.nn.Module, # `(B, 3, H, W)` uint8 to logits `(B, 1, H, W)`, on its device
         size:int, # side of the pictures that it learned
         precision:str='auto', # 'auto', 'fp32', 'bf16' or 'fp16'
         tta:str='none', # 'none', 'flip' or 'd4'
         threshold:float=.5, # a pixel with a higher probability is pet
         batch_size:int=8, # pictures, or windows of long pictures, per forward pass
+        config:TrainConfig=None, # what the model was trained with; only `save` needs it
     ):
-        if not 0 <= threshold <= 1: raise ValueError(f'threshold={threshold}: use 0 to 1')
-        if batch_size < 1: raise ValueError(f'batch_size={batch_size}: use 1 or more')
-        self.model, self.size, self.precision, self.tta = model, size, precision, tta
+        if not 0 <= threshold <= 1: raise UserError(f'threshold={threshold}: use 0 to 1')
+        if batch_size < 1: raise UserError(f'batch_size={batch_size}: use 1 or more')
+        self.model, self.size, self.tta, self.config = model, size, tta, config
+        self.precision = pick_precision(precision, model, size)
         self.threshold, self.batch_size = threshold, batch_size
 
     @classmethod
-    def from_checkpoint(cls,
-        path, # `best.pt` or `last.pt` of a run
+    def load(cls,
+        path='pretrained', # `best.pt` of a run, its folder, a file of `save`, or 'pretrained'
         device:str='auto', # 'auto', 'cpu', 'cuda' or 'mps'
-        precision:str='auto', # 'auto', 'fp32', 'bf16' or 'fp16'
-        **kwargs, # `tta`, `threshold`, `batch_size`
+        **kwargs, # `precision`, `tta`, `threshold`, `batch_size`
     ):
+        "The network in a file, ready to predict"
         model, config = load_model(path, device)
-        return cls(model, config.size, precision, **kwargs)
+        return cls(model, config.size, config=config, **kwargs)
 
-    @classmethod
-    def pretrained(cls, **kwargs): return cls.from_checkpoint('pretrained', **kwargs)
+    def save(self,
+        path, # a file that ends in `.safetensors`
+    ) -> None:
+        "Write the network for `load`, in half precision"
+        if self.config is None:
+            raise UserError('this network came without its configuration: give Segmenter its config')
+        if Path(path).suffix != '.safetensors':
+            raise UserError(f'{path}: use a name that ends in .safetensors')
+        save_model(self.model, self.config, Path(path))
 
-# %% ../nbs/course/11_inference.ipynb #2ed19388
-@patch
-def probabilities(self:Segmenter,
-    views:list, # of `(h, w, 3)` uint8, as `look` gives them
-) -> list: # of `(h, w)` float32
-    "What the network makes of each view, in windows where a view is long"
-    S, found = self.size, []
-    windows = [view[top:top + S, left:left + S]
-               for view in views for top, left in corners(view.shape[:2], S)]
-    for i in range(0, len(windows), self.batch_size):
-        batch = torch.from_numpy(np.stack(windows[i:i + self.batch_size]))   # (B, S, S, 3)
-        p = predict_probabilities(self.model, batch.permute(0, 3, 1, 2), self.tta, self.precision)
-        found.extend(p[:, 0].numpy())
-    found = iter(found)  # of (S, S)
-    return [blend(found, view.shape[:2], S) for view in views]
+    def probabilities(self,
+        views:list, # of `(h, w, 3)` uint8, as `look` gives them
+    ) -> list: # of `(h, w)` float32
+        "What the network makes of each view, in windows where a view is long"
+        S, found = self.size, []
+        windows = [view[top:top + S, left:left + S]
+                   for view in views for top, left in corners(view.shape[:2], S)]
+        for i in range(0, len(windows), self.batch_size):
+            batch = torch.from_numpy(np.stack(windows[i:i + self.batch_size]))   # (B, S, S, 3)
+            p = predict_probabilities(self.model, batch.permute(0, 3, 1, 2), self.tta, self.precision)
+            found.extend(p[:, 0].numpy())
+        found = iter(found)  # of (S, S)
+        return [blend(found, view.shape[:2], S) for view in views]
 
-@patch
-def __call__(self:Segmenter,
-    pictures, # a path, the bytes of a file, PIL, an array, a tensor; or a list of them
-): # the mask `(height, width)` bool, upright; or a list of masks
-    "The mask of a picture at its own size; `ValueError` for one that can't be read"
-    if not isinstance(pictures, (list, tuple)): return self([pictures])[0]
-    views, sizes = zip(*(look(p, self.size) for p in pictures)) if pictures else ((), ())
-    return [to_mask(p, full, self.threshold) for p, full in zip(self.probabilities(views), sizes)]
+    def __call__(self,
+        pictures, # a path, the bytes of a file, PIL, an array, a tensor; or a list of them
+    ): # the mask `(height, width)` bool, upright; or a list of masks
+        "The mask of a picture at its own size; `UserError` for one that can't be read"
+        if not isinstance(pictures, (list, tuple)): return self([pictures])[0]
+        views, sizes = zip(*(look(p, self.size) for p in pictures)) if pictures else ((), ())
+        return [to_mask(p, full, self.threshold) for p, full in zip(self.probabilities(views), sizes)]

@@ -6,7 +6,8 @@
 __all__ = ['RECIPES', 'recipe_config']
 
 # %% ../nbs/course/12_recipes.ipynb #fc02659c
-from .config import TrainConfig, check_choice
+from .core.config import TrainConfig, check_choice
+from .core.errors import UserError
 
 # %% ../nbs/course/12_recipes.ipynb #c46abc4e
 RECIPES = dict(
@@ -49,7 +50,7 @@ RECIPES |= dict(
 
 # %% ../nbs/course/12_recipes.ipynb #0f73d70b
 RECIPES |= dict(
-    default=dict(
+    ours=dict(
         settings=dict(learning_rate=1e-4, batch_size=4, epochs=100),
         models=dict(unet=dict(width=64, size=160),
                     resnet34_unet=dict(size=256, learning_rate=3e-4)),
@@ -61,7 +62,7 @@ def recipe_config(
     model:str='unet', # 'unet', or 'resnet34_unet' for the recipe's variant; others as they are
     **changes, # settings to take instead of the recipe's
 ) -> TrainConfig:
-    "The settings of a recipe for one of its models; `ValueError` for names that are not known"
+    "The settings of a recipe for one of its models; `UserError` for names that are not known"
     check_choice('recipe', recipe, tuple(RECIPES))
     known = RECIPES[recipe]
     own = dict(model=model) | known['models'].get(model, {})

@@ -8,6 +8,7 @@ __all__ = ['UNet']
 # %% ../nbs/course/04_unet.ipynb #e9f9e0c3
 from torch import nn
 from .blocks import DoubleConv, DownConv, UpConv, check_input
+from .data import Normalize
 
 # %% ../nbs/course/04_unet.ipynb #f3d7cfde
 class UNet(nn.Module):
@@ -20,15 +21,18 @@ class UNet(nn.Module):
         conv_bias:bool=False, # a bias in the double convolutions
         up:str='transpose', # 'transpose' or 'bilinear', see `upsampler`
         attention:str|None=None, # None, 'cbam' or 'gate', see `UpConv`
+        normalization:str='imagenet', # of uint8 pictures, see `Normalize`
     ):
         super().__init__()
         self.in_channels, self.min_size = in_channels, 2**depth
         widths = [width * 2**level for level in range(depth)]  # 64, 128, 256, 512
+        self.normalize = Normalize(normalization)
         self.stem = DoubleConv(in_channels, width, conv_bias)
         self.downs = nn.ModuleList(DownConv(c, 2*c, conv_bias) for c in widths)
         self.ups = nn.ModuleList(UpConv(2*c, c, c, conv_bias, up, attention) for c in widths[::-1])
         self.head = nn.Conv2d(width, num_classes, 1)
     def forward(self, x):
+        x = self.normalize(x)  # (B, C, H, W) float, whether it was uint8 or not
         check_input(x, self.in_channels, self.min_size)
         maps = [self.stem(x)]  # (B, 64, H, W)
         for down in self.downs: maps.append(down(maps[-1]))  # … (B, 1024, H/16, W/16)

@@ -4,7 +4,7 @@ The network as ONNX (by default the package's own), ONNX Runtime for browsers fr
 import json, re, shutil, subprocess, sys, tarfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from petseg_nb.deploy import export_checkpoint, read_exported
+from petseg_nb.runs.export import export_checkpoint, read_exported
 from petseg_nb.masks import SAMPLES
 
 RUNTIME = 'onnxruntime-web@1.30.0'

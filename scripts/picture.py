@@ -7,12 +7,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
-from petseg_nb.cli import read_config
-from petseg_nb.config import TrainConfig
+from petseg_nb.cli.common import read_config
+from petseg_nb.core.config import TrainConfig
 from petseg_nb.data import course_split, scan_pets
 from petseg_nb.inference import Segmenter
 from petseg_nb.masks import SAMPLES, cutout, mask_image, overlay
-from petseg_nb.runs import fit, new_loaders, new_model
+from petseg_nb.runs.fit import new_loaders
+from petseg_nb.training import fit
+from petseg_nb.checkpoints import model_for
 
 SIDE, GAP, HEAD = 128, 4, 28 # pixels
 IMAGES = Path(__file__).parent.parent/'nbs'/'images'
@@ -51,13 +53,13 @@ def film(pets):
         text = f"epoch {history[-1]['epoch']}: validation Dice {history[-1]['valid_dice']:.2f}"
         ImageDraw.Draw(frame).text((2, 2), text, 'black', ImageFont.load_default(18))
         frames.append(frame.quantize(128, dither=Image.Dither.NONE))
-    with TemporaryDirectory() as run: fit(new_model(config), new_loaders(config), config, Path(run), [shoot])
+    with TemporaryDirectory() as run: fit(model_for(config), new_loaders(config), config, Path(run), [shoot])
     frames[0].save(IMAGES/'training.gif', save_all=True, append_images=frames[1:], duration=400, optimize=True)
 
 
 def main(run, pets):
     toys = course_split(scan_pets(read_config(Path(run)/'config.json').data_path or 'data/toy_pets'))['test'][::12][:4]
-    makers = [(Segmenter.from_checkpoint(Path(run)/'best.pt'), [r.image for r in toys]), (Segmenter.pretrained(), PHOTOS)]
+    makers = [(Segmenter.load(Path(run)/'best.pt'), [r.image for r in toys]), (Segmenter.load(), PHOTOS)]
     columns = [column(square(path), segmenter) for segmenter, paths in makers for path in paths]
     sheet(columns).quantize(256).save(IMAGES/'pets.png', optimize=True)
     film(pets)

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from petseg_nb.data import scan_pets
-from petseg_nb.deploy import describe, write_safetensors
-from petseg_nb.files import replacing
+from petseg_nb.runs.export import describe, write_safetensors
+from petseg_nb.core.disk import replacing
 from petseg_nb.masks import SAMPLES, trimap_to_mask
-from petseg_nb.runs import PRETRAINED, load_model
+from petseg_nb.checkpoints import PRETRAINED, load_model
 
 HELD_OUT = 60
 

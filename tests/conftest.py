@@ -70,17 +70,18 @@ def real_pets():
 
 @pytest.fixture(scope='session')
 def toy_pets(tmp_path_factory):
-    from petseg_nb.toy import make_toy_pets
+    from petseg_nb.datasets.toy import make_toy_pets
     return make_toy_pets(tmp_path_factory.mktemp('toys')/'toy_pets', n=40)
 
 
 @pytest.fixture(scope='session')
 def small_checkpoint(toy_pets, tmp_path_factory):
     "`best.pt` of a small network that has learned toy pets a little"
-    from petseg_nb.config import TrainConfig
+    from petseg_nb.core.config import TrainConfig
     from petseg_nb.data import pet_dataloaders
-    from petseg_nb.runs import fit, new_model
+    from petseg_nb.training import fit
+    from petseg_nb.checkpoints import model_for
     run_dir = tmp_path_factory.mktemp('small')
     config = TrainConfig(str(toy_pets), width=4, size=64, epochs=8, precision='fp32', device='cpu')
-    fit(new_model(config), pet_dataloaders(toy_pets, 64, 4), config, run_dir)
+    fit(model_for(config), pet_dataloaders(toy_pets, 64, 4), config, run_dir)
     return run_dir/'best.pt'

@@ -17,22 +17,24 @@ from safetensors.torch import save_file
 from petseg_nb import cli, compare, deploy
 from petseg_nb.augment import Augment
 from petseg_nb.blocks import UpConv, check_input
-from petseg_nb.comparison import load_results
-from petseg_nb.config import TrainConfig, check_choice, config_from
+from petseg_nb.runs.compare import load_results
+from petseg_nb.core.config import TrainConfig, check_choice, config_from
 from petseg_nb.data import PetDataset, normalize, pet_dataloaders, scan_pets
 from petseg_nb.evaluation import evaluate
-from petseg_nb.files import as_image, decode_once, find_pets, open_picture, read_list
+from petseg_nb.core.images import as_image, open_picture
+from petseg_nb.core.pets import decode_once, find_pets, read_list
 from petseg_nb.inference import Segmenter, predict_probabilities
 from petseg_nb.losses import TverskyLoss, bce_loss, dice_loss
 from petseg_nb.masks import trimap_to_mask
 from petseg_nb.metrics import SegmentationMeter, boundary_f1, confusion, dice, scores, summarize
-from petseg_nb.own_data import scan_own
-from petseg_nb.own_masks import read_mask
-from petseg_nb.pictures import decode_rle, look
+from petseg_nb.datasets.own import scan_own
+from petseg_nb.datasets.own import read_mask
+from petseg_nb.runs.folders import decode_rle
+from petseg_nb.core.tiles import look
 from petseg_nb.recipes import recipe_config
-from petseg_nb.resnet34_unet import ResNet34UNet, build_model, load_encoder
-from petseg_nb.runs import load_checkpoint, load_model, new_model, save_checkpoint
-from petseg_nb.toy import draw_pet, make_toy_pets
+from petseg_nb.resnet34_unet import ResNet34UNet, create_model, load_encoder
+from petseg_nb.checkpoints import load_checkpoint, load_model, model_for, save_checkpoint
+from petseg_nb.datasets.toy import draw_pet, make_toy_pets
 from petseg_nb.unet import UNet
 
 COMMANDS = dict(train=cli.petseg_train, evaluate=cli.petseg_evaluate, predict=cli.petseg_predict, compare=compare.petseg_compare,
@@ -79,7 +81,7 @@ def make_checkpoints(folder, pets):
     "A checkpoint that is right, and many that are not"
     folder.mkdir()
     config = asdict(TrainConfig(str(pets), **TINY))
-    model = new_model(TrainConfig(**config))
+    model = model_for(TrainConfig(**config))
     right = dict(config=config, weights={name: t.contiguous() for name, t in model.state_dict().items()})
     save_checkpoint(right, folder/'best.pt')
     whole, light = (folder/'best.pt').read_bytes(), folder/'light.safetensors'
@@ -131,7 +133,7 @@ def make_runs(folder, pets, checkpoint):
     (folder/'latin'/'config.json').write_bytes('{"data_path": "Kätzchen"}'.encode('latin-1'))
     (folder/'no_config').mkdir()
     state = torch.load(checkpoint, weights_only=True)
-    other = new_model(TrainConfig(**TINY | dict(width=8))).state_dict()
+    other = model_for(TrainConfig(**TINY | dict(width=8))).state_dict()
     lasts = dict(steps=state | dict(steps=99), epochs=state | dict(steps=3, config=config | dict(epochs=7)), part=state | dict(steps=3),
                  other_model=state | dict(steps=3, weights=other), optimizer=state | dict(steps=3, average=state['weights'], optimizer=[1]))
     for name, last in lasts.items():
@@ -292,12 +294,12 @@ train --device mps --data_path W/pets | this machine has no mps device | use aut
 train --device cuda --data_path W/pets | this machine has no cuda device | use auto or cpu
 train --encoder_weights imagenet | encoder_weights='imagenet' | none for a unet
 train --recipe mine | --recipe | invalid choice: 'mine'
-train --recipe default --config x | --config and --recipe | give one
+train --recipe ours --config x | --config and --recipe | give one
 train --model resnet34_unet --width 8 --data_path W/pets | --width is for --model unet
 train --nope | unrecognized arguments: --nope
 train word | unrecognized arguments: word
 train --resume W/runs/right --epochs 5 | --resume continues | leave out --epochs
-train --resume W/runs/right --recipe default | leave out --recipe
+train --resume W/runs/right --recipe ours | leave out --recipe
 train --batch_size 4 --size 16 --width 4 --data_path W/pets | a part of a batch has one picture | raise --size or --batch_size
 evaluate | required: checkpoint
 evaluate W/cp/best.pt --threshold 0 | --threshold 0.0 | must be a probability between 0 and 1
@@ -697,8 +699,8 @@ FUNCTIONS = {
     "device='tpu': must be one of auto, cpu": lambda w: TrainConfig(device='tpu'),
     'x.json has settings that are not known here: depth': lambda w: config_from(dict(depth=3), 'x.json'),
     "border='edge': use one of 'pet'": lambda w: check_choice('border', 'edge', ('pet',)),
-    'size=100000 with 1 pictures at once needs at least': lambda w: new_model(TrainConfig(size=100_000, device='cpu')),
-    'width=1000000 needs at least': lambda w: new_model(TrainConfig(width=10**6, device='cpu')),
+    'size=100000 with 1 pictures at once needs at least': lambda w: model_for(TrainConfig(size=100_000, device='cpu')),
+    'width=1000000 needs at least': lambda w: model_for(TrainConfig(width=10**6, device='cpu')),
     'input of shape (3, 32, 32): use (B, 3, H, W)': lambda w: UNet(width=4)(torch.zeros(3, 32, 32)),
     'input of shape (1, 1, 32, 32): the model has in_channels=3': lambda w: UNet(width=4)(torch.zeros(1, 1, 32, 32)),
     'input of shape (1, 3, 8, 32): use at least 16×16': lambda w: UNet(width=4)(torch.zeros(1, 3, 8, 32)),
@@ -706,8 +708,8 @@ FUNCTIONS = {
     'input of shape (2, 4, 8, 8): the model has in_channels=3, not 4': lambda w: check_input(torch.zeros(2, 4, 8, 8), 3, 8),
     "attention='self': use one of": lambda w: UpConv(8, 4, 4, attention='self'),
     "up='nearest': use one of 'transpose', 'bilinear'": lambda w: UpConv(8, 4, 4, up='nearest'),
-    "model 'vit': use one of unet": lambda w: build_model('vit'),
-    "model 'unet' has no argument heads: use some of in_channels": lambda w: build_model('unet', heads=4),
+    "model 'vit': use one of unet": lambda w: create_model('vit'),
+    "model 'unet' has no argument heads: use some of in_channels": lambda w: create_model('unet', heads=4),
     "encoder_weights='coco': use one of": lambda w: load_encoder(None, 'coco'),
     'use at most 5, the encoder halves no more often': lambda w: ResNet34UNet(widths=(8,) * 6),
     'prediction (2, 1, 8, 8) and mask (2, 8, 8) must both be (B, 1, H, W) and equal: mask.unsqueeze(1)': lambda w: bce_loss(torch.zeros(2, 1, 8, 8), torch.zeros(2, 8, 8)),

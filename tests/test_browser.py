@@ -182,7 +182,7 @@ def test_chapter_in_jupyterlab(page, lab, name):
     open_chapter(page, lab, name, run)
     screenshots(page, name)
     assert faults(page, run) == {}
-    here = {'workshop/look_inside.ipynb': {'layers', 'maps'}, 'workshop/explore.ipynb': set(EXPLORERS) - {'layers', 'maps'}}
+    here = {'workshop/show/look_inside.ipynb': {'layers', 'maps'}, 'workshop/show/explore.ipynb': set(EXPLORERS) - {'layers', 'maps'}}
     if name in here: assert {box for box, _ in explorers(page)} == here[name]
 
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from petseg_nb import files
 from petseg_nb.data import course_split, read_list, scan_pets
-from petseg_nb.files import check_pets, decode_once, read_pet
+from petseg_nb.datasets.audit import check_pets
+from petseg_nb.core.pets import decode_once, read_pet
 
 spawn = multiprocessing.get_context('spawn')
 

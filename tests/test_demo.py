@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 from conftest import CHROMIUM, ROOT
-from petseg_nb.deploy import read_exported, segment
+from petseg_nb.runs.export import read_exported, segment
 from petseg_nb.masks import SAMPLES
 
 playwright = pytest.importorskip('playwright.sync_api', reason='needs playwright: pip install playwright')

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 from petseg_nb import deploy
-from petseg_nb.config import TrainConfig
+from petseg_nb.core.config import TrainConfig
 from petseg_nb.data import PetDataset, course_split, scan_pets
-from petseg_nb.deploy import (as_function, differences, export_checkpoint, export_int8, petseg_export, read_exported, segment,
-                              with_preprocessing)
+from petseg_nb.runs.export import as_function, differences, export_checkpoint, export_int8
+from petseg_nb.runs.export import read_exported, segment, with_preprocessing
+from petseg_nb.cli.export import petseg_export
 from petseg_nb.inference import Segmenter, predict_probabilities
 from petseg_nb.masks import SAMPLES
-from petseg_nb.runs import load_model, new_model, save_checkpoint
+from petseg_nb.checkpoints import load_model, model_for, save_checkpoint
 from conftest import ROOT
 
 PICTURES = sorted((SAMPLES/'images').iterdir())
@@ -57,7 +58,7 @@ def test_the_graph_normalises_as_the_network_was_trained(small_checkpoint):
 def test_a_residual_network_with_attention(tmp_path):
     "Another family, other pixels, statistics that are not those of a new network"
     config = TrainConfig(model='resnet34_unet_cbam', normalization='half', size=64, device='cpu')
-    model = new_model(config)
+    model = model_for(config)
     torch.manual_seed(1)
     for name, buffer in model.named_buffers():
         if 'running' in name: buffer.add_(torch.rand_like(buffer))
@@ -71,7 +72,7 @@ def test_a_residual_network_with_attention(tmp_path):
 @pytest.mark.parametrize('path', PICTURES, ids=lambda p: p.stem)
 def test_photographs_give_the_same_masks(small_checkpoint, onnx, path):
     run, about = read_exported(onnx)
-    theirs = Segmenter.from_checkpoint(small_checkpoint, 'cpu', 'fp32')(path)
+    theirs = Segmenter.load(small_checkpoint, 'cpu', precision='fp32')(path)
     mask = segment(run, path, about['config']['size'])
     assert theirs.any() and (mask != theirs).mean() < 1e-3
 

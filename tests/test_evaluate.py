@@ -52,7 +52,7 @@ def test_summary_is_the_mean_of_the_table(evaluation):
 @torch.inference_mode()
 def test_scores_agree_with_torchmetrics(evaluation, checkpoint, toy_pets):
     from petseg_nb.data import PetDataset, course_split, normalize, scan_pets
-    from petseg_nb.runs import load_model
+    from petseg_nb.checkpoints import load_model
     part, _, rows, summary = evaluation
     model, _ = load_model(checkpoint, 'cpu')
     dataset = PetDataset(course_split(scan_pets(toy_pets))[part], 32)
@@ -82,7 +82,7 @@ def test_the_sweep_never_sees_a_test_picture(checkpoint, toy_pets):
 def test_choosing_on_test_pictures_is_refused(toy_pets):
     from petseg_nb.data import PetDataset, course_split, scan_pets
     from petseg_nb.evaluation import choose_threshold, evaluate, sweep
-    from petseg_nb.scorecard import plot_threshold
+    from petseg_nb.show.scorecard import plot_threshold
     pictures = {part: evaluate(lambda images: images[:, :1] / 255, PetDataset(records, 32))
                 for part, records in course_split(scan_pets(toy_pets)).items()}
     assert 0 < choose_threshold(pictures['valid'])['threshold'] < 1

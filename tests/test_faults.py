@@ -5,17 +5,19 @@ from datetime import datetime
 import numpy as np
 import pytest
 from petseg_nb import cli, comparison
-from petseg_nb.cli import petseg_train
-from petseg_nb.config import TrainConfig
+from petseg_nb.cli.train import petseg_train
+from petseg_nb.core.config import TrainConfig
 from petseg_nb.data import pet_dataloaders, scan_pets
-from petseg_nb.deploy import export_checkpoint
-from petseg_nb.files import alone_in, decode_once
+from petseg_nb.runs.export import export_checkpoint
+from petseg_nb.core.disk import alone_in
+from petseg_nb.core.pets import decode_once
 from petseg_nb.inference import Segmenter
-from petseg_nb.lab import update_chapters
+from petseg_nb.book.lab import update_chapters
 from petseg_nb.masks import SAMPLES
-from petseg_nb.pictures import predict_files
-from petseg_nb.runs import fit, load_model, new_model, save_checkpoint
-from petseg_nb.toy import make_toy_pets
+from petseg_nb.runs.folders import predict_files
+from petseg_nb.training import fit
+from petseg_nb.checkpoints import load_model, model_for, save_checkpoint
+from petseg_nb.datasets.toy import make_toy_pets
 
 PICTURES = sorted((SAMPLES/'images').iterdir())
 
@@ -60,7 +62,7 @@ def test_a_full_disk_leaves_what_was_there(write, small_checkpoint, tmp_path):
 
 
 def test_a_full_disk_fails_a_picture_and_not_the_next(small_checkpoint, tmp_path):
-    segmenter = Segmenter.from_checkpoint(small_checkpoint, 'cpu', 'fp32')
+    segmenter = Segmenter.load(small_checkpoint, 'cpu', precision='fp32')
     with disk_of(20_000): jobs = list(predict_files(segmenter, PICTURES[:2], tmp_path, {'cutout'})) # masks have room, photographs have not
     assert all(job.error and job.mask is None for job in jobs) and whole_files(tmp_path) == {}
     assert not any(job.error for job in predict_files(segmenter, PICTURES[:2], tmp_path, {'cutout'}))
@@ -100,7 +102,7 @@ def test_a_second_run_into_a_folder_is_refused(toy_pets, tmp_path):
     config = small(toy_pets)
     with alone_in(tmp_path):
         with pytest.raises(ValueError, match=f'{tmp_path} is in use by another run: wait for its end, or stop it'):
-            fit(new_model(config), pet_dataloaders(toy_pets, 32, 8), config, tmp_path)
+            fit(model_for(config), pet_dataloaders(toy_pets, 32, 8), config, tmp_path)
         with pytest.raises(ValueError, match='in use by another run'): comparison.compare(['crop_flip'], 1, ('unet',), (0,), tmp_path, data_path=str(toy_pets))
     assert whole_files(tmp_path) == {}
 
@@ -149,10 +151,10 @@ def test_a_worker_that_was_killed_is_one_line_and_nothing_is_lost(toy_pets, tmp_
     loaders = pet_dataloaders(toy_pets, 32, 8, workers=1)
     def kill(model, history): os.kill(loaders['train']._iterator._workers[0].pid, signal.SIGKILL)
     with pytest.raises(SystemExit) as end, redirect_stderr(io.StringIO()) as said:
-        cli._run(lambda argv: fit(new_model(config), loaders, config, tmp_path, [kill]), [])
+        cli._run(lambda argv: fit(model_for(config), loaders, config, tmp_path, [kill]), [])
     line, = said.getvalue().splitlines()
     assert end.value.code == 2 and 'a worker that prepares pictures was killed' in line and '--workers' in line
-    assert len(fit(new_model(config), pet_dataloaders(toy_pets, 32, 8), config, tmp_path)) == 3
+    assert len(fit(model_for(config), pet_dataloaders(toy_pets, 32, 8), config, tmp_path)) == 3
 
 
 def test_python_ends_while_loaders_have_workers(toy_pets):
@@ -166,7 +168,7 @@ ENDS = """
 import gc, glob, os
 import torch, torch._dynamo
 import torch.distributed as dist
-from petseg_nb.processes import join_launch
+from petseg_nb.core.distributed import join_launch
 
 dist.rendezvous = lambda _: iter([(dist.HashStore(), 0, 1)])
 os.environ['LOCAL_RANK'] = '0'

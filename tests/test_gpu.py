@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from petseg_nb.additions import pick_device, pick_memory_format, pick_precision
-from petseg_nb.config import TrainConfig
+from petseg_nb.core.device import pick_device, pick_memory_format, pick_precision
+from petseg_nb.core.config import TrainConfig
 from petseg_nb.evaluation import evaluate
 from petseg_nb.inference import Segmenter, predict_probabilities
-from petseg_nb.resnet34_unet import build_model
-from petseg_nb.runs import Run, add_gradients, fit, initial_model, load_model, new_loaders, new_model, train_step
+from petseg_nb.resnet34_unet import create_model
+from petseg_nb.runs.fit import new_loaders
+from petseg_nb.training import Run, add_gradients, fit, train_step
+from petseg_nb.checkpoints import load_model, model_for
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
 MODELS = 'unet', 'resnet34_unet'
@@ -31,7 +33,7 @@ def test_a_gpu_is_taken_and_computes_in_bfloat16_if_it_has_it():
     assert device.type == 'cuda'
     has = torch.cuda.get_device_capability()[0] >= 8
     assert pick_precision('auto', device) == (torch.bfloat16 if has else torch.float32)
-    assert pick_memory_format(build_model('unet', width=64).to(device), torch.bfloat16) == torch.channels_last
+    assert pick_memory_format(create_model('unet', width=64).to(device), torch.bfloat16) == torch.channels_last
 
 
 @pytest.mark.parametrize('model', MODELS)
@@ -40,7 +42,7 @@ def test_steps_are_those_of_a_processor(model, toy_pets):
     losses, images, masks = {}, *batch()
     for device in ('cpu', 'cuda'):
         config = small(toy_pets, model=model, device=device, precision='fp32', learning_rate=1e-3)
-        run = Run(new_model(config), config, steps=10)
+        run = Run(model_for(config), config, steps=10)
         run.net.train()
         losses[device] = [train_step(run, images.to(device), masks.to(device)).item() for _ in range(5)]
     torch.backends.cudnn.allow_tf32 = True
@@ -53,7 +55,7 @@ def test_mixed_precision_learns(precision, toy_pets):
     losses, images, masks = {}, *(x.cuda() for x in batch())
     for name in ('fp32', precision):
         config = small(toy_pets, precision=name, learning_rate=1e-3)
-        run = Run(new_model(config), config, steps=30)
+        run = Run(model_for(config), config, steps=30)
         run.net.train()
         losses[name] = [train_step(run, images, masks).item() for _ in range(20)]
     assert run.scaler.is_enabled() == (precision == 'fp16')
@@ -65,11 +67,11 @@ def test_mixed_precision_learns(precision, toy_pets):
 @pytest.mark.parametrize('workers', [0, 2])
 def test_a_run_learns_is_saved_and_read_on_a_processor(workers, toy_pets, tmp_path):
     config = small(toy_pets, epochs=8, workers=workers, ema=.5)
-    history = fit(initial_model(config), new_loaders(config, tmp_path/'cache'), config, tmp_path)
+    history = fit(model_for(config), new_loaders(config, tmp_path/'cache'), config, tmp_path)
     assert history[-1]['valid_dice'] > .6
     assert [float(row['valid_dice']) for row in csv.DictReader((tmp_path/'history.csv').open())] == [row['valid_dice'] for row in history]
     weights = torch.load(tmp_path/'last.pt', weights_only=True)['weights'] # written as they lie; `load_checkpoint` maps them
-    assert len(weights) == len(new_model(config).state_dict())
+    assert len(weights) == len(model_for(config).state_dict())
     images, _ = batch(2)
     found = [predict_probabilities(load_model(tmp_path/'best.pt', device)[0], images).cpu() for device in ('cpu', 'cuda')]
     np.testing.assert_allclose(*found, atol=.03)
@@ -84,15 +86,15 @@ def test_a_stopped_run_goes_on_where_it_was(toy_pets, tmp_path):
             if stops and len(history) == 2 and not (folder/'was').exists():
                 (folder/'was').touch()
                 raise KeyboardInterrupt
-        try: rows[name] = fit(initial_model(config), loaders, config, folder, [stop])
-        except KeyboardInterrupt: rows[name] = fit(initial_model(config), loaders, config, folder)
+        try: rows[name] = fit(model_for(config), loaders, config, folder, [stop])
+        except KeyboardInterrupt: rows[name] = fit(model_for(config), loaders, config, folder)
     for a, b in zip(rows['whole'], rows['stopped'], strict=True): np.testing.assert_allclose(a['valid_loss'], b['valid_loss'], rtol=.1)
     assert rows['whole'][1]['train_loss'] == pytest.approx(rows['stopped'][1]['train_loss'], rel=.05)
 
 
 def test_too_little_memory_names_the_parts_that_fit(toy_pets):
     config = small(toy_pets, width=64, size=256, batch_size=64)
-    run, (images, masks) = Run(new_model(config), config, steps=10), (x.cuda() for x in batch(64, 256))
+    run, (images, masks) = Run(model_for(config), config, steps=10), (x.cuda() for x in batch(64, 256))
     run.net.train()
     train_step(run, images[:16], masks[:16]) # the optimiser's memory is there
     need = torch.cuda.max_memory_allocated()
@@ -141,7 +143,7 @@ def test_gradients_of_a_data_parallel_model_are_those_of_the_model(toy_pets, mon
         for processes in (1, 2): # a group of one, which `data_parallel` takes for two
             monkeypatch.setattr('petseg_nb.processes.process', lambda: (0, processes))
             config = small(toy_pets, precision='fp32')
-            run = Run(new_model(config), config, steps=10)
+            run = Run(model_for(config), config, steps=10)
             run.net.train()
             add_gradients(run, images, masks, len(images))
             gradients.append(torch.cat([p.grad.flatten() for p in run.model.parameters()]).cpu())

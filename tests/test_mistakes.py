@@ -6,11 +6,16 @@ import pytest
 import torch
 import torch.distributed as dist
 from PIL import Image
-from petseg_nb import additions, deploy, evaluation, explore, files, lab, pages, processes, runs, scorecard, threads, training, web_explorers
+from petseg_nb.show import explore
+from petseg_nb.book import lab
+from petseg_nb.book import pages
+from petseg_nb.show import scorecard
+from petseg_nb.show import web_explorers
+from petseg_nb import additions, deploy, evaluation, files, processes, runs, threads, training
 from petseg_nb.check import layers, models
 from petseg_nb.check import training as check_training
 from petseg_nb.check.engine import Wrong
-from petseg_nb.config import TrainConfig
+from petseg_nb.core.config import TrainConfig
 from petseg_nb.data import course_split, scan_pets
 from petseg_nb.masks import error_map
 
@@ -76,7 +81,7 @@ def test_a_comparison_refuses_settings_before_it_draws(flags, said, tmp_path, mo
 def test_weights_of_an_encoder_are_loaded_into_the_encoder(monkeypatch):
     seen = []
     monkeypatch.setattr(runs, 'load_encoder', lambda encoder, weights: seen.append((encoder, weights)))
-    model = runs.initial_model(TrainConfig(model='resnet34_unet', encoder_weights='imagenet', size=64, batch_size=1, device='cpu'))
+    model = runs.model_for(TrainConfig(model='resnet34_unet', encoder_weights='imagenet', size=64, batch_size=1, device='cpu'))
     assert seen == [(model.encoder, 'imagenet')]
 
 
@@ -147,7 +152,7 @@ def test_web_explorers_have_the_size_and_limits_of_their_pictures():
 
 
 def test_maps_begin_with_their_first_page():
-    from petseg_nb.look_inside import explore_maps
+    from petseg_nb.show.look_inside import explore_maps
     from petseg_nb.unet import UNet
     box = explore_maps(UNet(width=4), torch.zeros(2, 3, 32, 32, dtype=torch.uint8), torch.zeros(2, 1, 32, 32, dtype=torch.uint8))
     def below(widget): return [widget, *(w for child in getattr(widget, 'children', ()) for w in below(child))]
@@ -157,7 +162,7 @@ def test_maps_begin_with_their_first_page():
 
 def test_boxes_of_a_drawing_stand_side_by_side():
     import matplotlib.pyplot as plt
-    from petseg_nb.trace import draw_unet, trace_shapes
+    from petseg_nb.show.trace import draw_unet, trace_shapes
     from petseg_nb.unet import UNet
     ax = draw_unet(trace_shapes(UNet(width=4), (1, 3, 32, 32)))
     boxes = [(patch.get_x(), patch.get_x() + patch.get_width()) for patch in ax.patches if isinstance(patch, plt.Rectangle)]

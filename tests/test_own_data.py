@@ -4,12 +4,14 @@ from contextlib import redirect_stderr, redirect_stdout
 import numpy as np
 import pytest
 from PIL import Image
-from petseg_nb.cli import petseg_check_data, petseg_evaluate, petseg_train
-from petseg_nb.compare import petseg_compare
-from petseg_nb.files import read_pet
+from petseg_nb.cli.check import petseg_check_data
+from petseg_nb.cli.evaluate import petseg_evaluate
+from petseg_nb.cli.train import petseg_train
+from petseg_nb.cli.compare import petseg_compare
+from petseg_nb.core.pets import read_pet
 from petseg_nb.masks import SAMPLES, read_sample
-from petseg_nb.own_data import OwnRecord, scan_own, split_records
-from petseg_nb.own_masks import ADVICE, read_mask
+from petseg_nb.datasets.own import OwnRecord, scan_own, split_records
+from petseg_nb.datasets.own import ADVICE, read_mask
 
 NAMES = sorted(path.stem for path in (SAMPLES/'images').iterdir())
 SMALL = ['--size', 32, '--width', 4, '--epochs', 1, '--device', 'cpu']
@@ -236,7 +238,7 @@ def test_pets_that_only_test_can_be_scored(toy_pets, tmp_path):
 
 
 def test_a_corrected_mask_is_read_again(own, tmp_path):
-    from petseg_nb.files import decode_once
+    from petseg_nb.core.pets import decode_once
     record, = (r for r in scan_own(own) if r.name == 'Bengal_43')
     first = np.array(decode_once([record], 32, tmp_path/'decoded'))
     save(own, 'Bengal_43', 255 - pixels(own, 'Bengal_43'))

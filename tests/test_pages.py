@@ -34,7 +34,7 @@ def serious(page, axe):
 @pytest.fixture(scope='module')
 def explorers(chromium):
     "A page of what the notebook stored"
-    cells = json.loads((ROOT/'nbs/workshop/web_explorers.ipynb').read_text(encoding='utf-8'))['cells']
+    cells = json.loads((ROOT/'nbs/workshop/show/web_explorers.ipynb').read_text(encoding='utf-8'))['cells']
     outputs = [''.join(o['data']['text/html']) for c in cells for o in c.get('outputs', []) if 'text/html' in o.get('data', {})]
     page, page_errors = chromium.new_page(), []
     page.on('pageerror', lambda error: page_errors.append(str(error)))
@@ -88,7 +88,7 @@ def test_threshold_counts_as_the_package_does(explorers, threshold):
 @pytest.mark.parametrize('x, y, radius, certainty', [(24, 24, 12, 4), (5, 40, 6, 12)])
 def test_losses_are_those_of_the_package(explorers, x, y, radius, certainty):
     import torch
-    from petseg_nb.explore import blob
+    from petseg_nb.show.explore import blob
     from petseg_nb.losses import bce_loss, dice_loss
     mask = torch.tensor(stored(explorers, 'losses', 'truth') > 0)[None, None].float()
     z = blob(mask.shape[-1], x, y, radius, certainty).requires_grad_()

@@ -5,9 +5,10 @@ import pytest
 from PIL import Image
 from torchvision.models import ResNet34_Weights
 from petseg_nb.data import IMAGENET_MEAN, IMAGENET_STD, scan_pets
-from petseg_nb.files import decode_once, picture_defects, read_pet
+from petseg_nb.core.pets import decode_once, read_pet
+from petseg_nb.datasets.audit import picture_defects
 from petseg_nb.masks import SAMPLES
-from petseg_nb.pictures import probability_image
+from petseg_nb.runs.folders import probability_image
 
 RECORDS = scan_pets(SAMPLES)
 

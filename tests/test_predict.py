@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import ExifTags, Image
-from petseg_nb.config import TrainConfig
+from petseg_nb.core.config import TrainConfig
 from petseg_nb.data import pet_dataloaders
 from petseg_nb.inference import Segmenter
-from petseg_nb.pictures import decode_rle
+from petseg_nb.runs.folders import decode_rle
 from petseg_nb.resnet34_unet import MODELS
-from petseg_nb.runs import fit, new_model, save_checkpoint
-from petseg_nb.toy import draw_toy_pet
+from petseg_nb.training import fit
+from petseg_nb.checkpoints import model_for, save_checkpoint
+from petseg_nb.datasets.toy import draw_toy_pet
 
 COMMAND = Path(sys.executable).parent/'petseg_predict'
 
@@ -22,7 +23,7 @@ def checkpoint(toy_pets, tmp_path_factory):
     "A small network that has learned a little"
     run_dir = tmp_path_factory.mktemp('run')
     config = TrainConfig(str(toy_pets), width=4, size=32, epochs=3)
-    fit(new_model(config), pet_dataloaders(toy_pets, 32, 4), config, run_dir)
+    fit(model_for(config), pet_dataloaders(toy_pets, 32, 4), config, run_dir)
     return run_dir/'best.pt'
 
 
@@ -112,7 +113,7 @@ def test_a_folder_of_hostile_pictures(checkpoint, tmp_path):
     for path in (tmp_path/'missing.jpg', folder/'pipe.jpg'): assert sum(f'{path} is not there, or is no file' in line for line in err) == 1
     assert len(err) == len(bad) + 3 and err[-1].startswith(f'{len(sizes)} pictures in ') and err[-1].endswith(f'; {len(bad) + 2} failed')
     assert {Path(picture).name for picture, _ in pairs} == set(sizes)
-    segmenter = Segmenter.from_checkpoint(checkpoint, 'cpu', 'fp32')
+    segmenter = Segmenter.load(checkpoint, 'cpu', precision='fp32')
     rows = list(csv.DictReader(open(tmp_path/'rle.csv', encoding='utf-8')))
     for (picture, mask), row in zip(pairs, rows, strict=True):
         size, stem = sizes[Path(picture).name], mask.removesuffix('_mask.png')
@@ -132,7 +133,7 @@ def test_a_folder_of_hostile_pictures(checkpoint, tmp_path):
 def test_orientation_and_mode_do_not_change_the_mask(checkpoint, tmp_path):
     "The same picture in many files, all but losslessly: nearly the same mask"
     image = pet()
-    segmenter = Segmenter.from_checkpoint(checkpoint, 'cpu', 'fp32')
+    segmenter = Segmenter.load(checkpoint, 'cpu', precision='fp32')
     mask = segmenter(image)
     assert .05 < mask.mean() < .95
     for k, method in {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}.items(): # PIL's transpositions that lay the rows as orientation k says
@@ -209,13 +210,13 @@ def test_a_killed_command_leaves_whole_masks(checkpoint, tmp_path):
 def test_every_model_needs_no_other_flag(tmp_path):
     for model in MODELS:
         config = TrainConfig(model=model, width=4, size=64)
-        save_checkpoint(dict(config=asdict(config), weights=new_model(config).state_dict()), tmp_path/'model.pt')
-        assert Segmenter.from_checkpoint(tmp_path/'model.pt')(pet()).shape == pet().size[::-1]
+        save_checkpoint(dict(config=asdict(config), weights=model_for(config).state_dict()), tmp_path/'model.pt')
+        assert Segmenter.load(tmp_path/'model.pt')(pet()).shape == pet().size[::-1]
 
 
 IMPORTS = '''
 import sys
-from petseg_nb.cli import petseg_predict
+from petseg_nb.cli.predict import petseg_predict
 petseg_predict(sys.argv[1:])
 print(*sys.modules)
 '''
@@ -234,7 +235,7 @@ PEAK = '''
 import sys
 from pathlib import Path
 import petseg_nb.inference, petseg_nb.pictures # as the command does
-from petseg_nb.cli import petseg_predict
+from petseg_nb.cli.predict import petseg_predict
 def used(): return int(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0]) # the most so far, in KiB; ru_maxrss is the parent's at first
 before = used()
 petseg_predict(sys.argv[1:])

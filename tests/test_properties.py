@@ -10,7 +10,8 @@ from petseg_nb.inference import turn, turn_back
 from petseg_nb.losses import LOSSES
 from petseg_nb.masks import ERROR_COLOURS, cutout, error_map, mask_image, overlay, silhouette_to_trimap, trimap_to_mask
 from petseg_nb.metrics import SegmentationMeter, boundary_f1, confusion, dice, iou
-from petseg_nb.pictures import blend, corners, decode_rle, encode_rle, to_mask, view_size, window_starts
+from petseg_nb.core.tiles import blend, corners, to_mask, view_size, window_starts
+from petseg_nb.runs.folders import decode_rle, encode_rle
 from PIL import Image
 
 settings.register_profile('here', deadline=None, database=None, max_examples=60, derandomize=True)

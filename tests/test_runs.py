@@ -6,17 +6,19 @@ from types import SimpleNamespace
 import pytest
 import torch
 from petseg_nb import runs
-from petseg_nb.cli import petseg_train
-from petseg_nb.config import TrainConfig
+from petseg_nb.cli.train import petseg_train
+from petseg_nb.core.config import TrainConfig
 from petseg_nb.data import EpochBatches
-from petseg_nb.runs import Run, check_finite, finish_step_first, load_model, new_model, save_checkpoint, save_run, train_step
+from petseg_nb.runs.fit import check_finite, finish_step_first, save_run
+from petseg_nb.training import Run, train_step
+from petseg_nb.checkpoints import load_model, model_for, save_checkpoint
 
 SMALL = TrainConfig(width=4, size=16, device='cpu', precision='fp32')
 
 
 def test_the_best_epoch_is_written_before_the_run_moves_past_it(tmp_path, monkeypatch):
     "Killed between the two files, a run does the epoch again and finds its best again; the other way round it would be lost"
-    run, written = Run(new_model(SMALL), SMALL, steps=3), []
+    run, written = Run(model_for(SMALL), SMALL, steps=3), []
     def killed_at_the_second(state, path):
         if written: raise MemoryError
         written.append(path.name)
@@ -50,7 +52,7 @@ def test_the_error_names_the_pictures_of_its_own_step():
 
 
 def test_a_run_with_an_average_predicts_with_it(tmp_path):
-    raw, average = new_model(SMALL), new_model(replace(SMALL, seed=1))
+    raw, average = model_for(SMALL), model_for(replace(SMALL, seed=1))
     state = dict(config=asdict(replace(SMALL, ema=.9)), weights=raw.state_dict(), average=average.state_dict())
     save_checkpoint(state, tmp_path/'last.pt')
     loaded = load_model(tmp_path/'last.pt', 'cpu')[0].state_dict()
@@ -60,7 +62,7 @@ def test_a_run_with_an_average_predicts_with_it(tmp_path):
 def test_clipping_acts_on_the_gradient_in_its_own_size():
     "With fp16 the loss is scaled up, so that no gradient is lost; a step of plain SGD is the clipped gradient times the learning rate"
     config = replace(SMALL, clip=1e-3, optimizer='sgd', schedule='constant', learning_rate=1., weight_decay=0.)
-    run = Run(new_model(config), config, steps=3)
+    run = Run(model_for(config), config, steps=3)
     run.scaler = torch.amp.GradScaler('cpu', init_scale=1024.)
     before = [p.detach().clone() for p in run.model.parameters()]
     images = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

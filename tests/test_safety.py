@@ -27,7 +27,7 @@ def test_no_module_runs_what_it_reads(path):
 
 def test_an_archive_with_another_checksum_is_not_unpacked(tmp_path, monkeypatch):
     from torchvision.datasets import utils
-    from petseg_nb.files import download_pets
+    from petseg_nb.datasets.audit import download_pets
     def plant(url, path, *args):
         with tarfile.open(path, 'w:gz') as tar:
             for name in ('../../escaped', 'images/a.jpg', 'annotations/trainval.txt'):
@@ -55,7 +55,7 @@ def test_the_encoder_is_downloaded_with_its_checksum(monkeypatch):
 
 def test_the_server_is_for_this_machine(tmp_path, monkeypatch):
     from jupyter_server.serverapp import ServerApp
-    from petseg_nb import lab
+    from petseg_nb.book import lab
     started = []
     monkeypatch.setattr(lab.os, 'execv', lambda program, words: started.append(words))
     monkeypatch.setattr(lab.sys, 'platform', 'linux')

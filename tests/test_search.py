@@ -2,7 +2,7 @@
 import importlib.util, json, re
 import pytest
 from conftest import ROOT
-from petseg_nb.pages import pandoc_id
+from petseg_nb.book.pages import pandoc_id
 
 spec = importlib.util.spec_from_file_location('search_step', ROOT/'scripts/search.py')
 step = importlib.util.module_from_spec(spec)

@@ -9,7 +9,7 @@ import pytest, yaml
 from PIL import Image
 from conftest import ROOT
 from test_structure import minutes
-from petseg_nb.pages import CALLOUTS, OPEN, is_empty, pandoc_id
+from petseg_nb.book.pages import CALLOUTS, OPEN, is_empty, pandoc_id
 
 NBS = ROOT/'nbs'
 PAGES = sorted(p.relative_to(NBS).as_posix() for p in NBS.rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts)
@@ -170,7 +170,7 @@ def test_text_can_be_read(name):
 
 # The notebooks
 
-@pytest.mark.parametrize('name', [name for name in CHAPTERS if name != 'workshop/pages.ipynb']) # which has nothing to run in a course
+@pytest.mark.parametrize('name', [name for name in CHAPTERS if name != 'workshop/book/pages.ipynb']) # which has nothing to run in a course
 def test_chapter_opens_in_colab(name):
     second, third = cells(NBS/name)[1:3]
     badge = f"[![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/{CFG['user']}/{CFG['repo']}/blob/{CFG['branch']}/{CFG['nbs_path']}/{name})"
