@@ -1,4 +1,4 @@
-"""Builds the package from `settings.ini`, the one place where its name, version and requirements stand."""
+"""Builds the package from `settings.ini`, the only place that names its version and requirements."""
 import shlex
 from configparser import ConfigParser
 from pathlib import Path
@@ -11,6 +11,8 @@ config.read('settings.ini', encoding='utf-8')
 cfg = config['DEFAULT']
 
 pythons = ['3.10', '3.11', '3.12', '3.13', '3.14']
+extras = {name: shlex.split(cfg[f'{name}_requirements']) for name in ('course', 'export', 'dev')}
+extras['dev'] += extras['course'] + extras['export']
 statuses = ['1 - Planning', '2 - Pre-Alpha', '3 - Alpha', '4 - Beta', '5 - Production/Stable', '6 - Mature', '7 - Inactive']
 
 
@@ -42,7 +44,7 @@ setup(
     cmdclass={'build_py': BuildWithChapters},
     python_requires=f">={cfg['min_python']}",
     install_requires=shlex.split(cfg['requirements']),
-    extras_require={'dev': shlex.split(cfg['dev_requirements'])},
+    extras_require=extras,
     entry_points={'console_scripts': cfg['console_scripts'].split(),
                   'nbdev': [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"]},
     zip_safe=False,

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""How much longer does a command or a chapter take when somebody else uses the machine, and what does that cost when nobody does?
+"""How much longer does a command or a chapter take when somebody else uses the machine, and what does that cost when
+nobody does?
 
     python bench/company.py [--rounds 3] [--only train] [--json FILE]
 
-A small `petseg_train`, a prediction of forty pictures, and a chapter in a kernel, each with a thread for every core that others leave free
-(as it is) and with a fixed thread for every core (OMP_NUM_THREADS), in turns, quiet and beside a busy process on every core but one. Printed
-are medians of seconds, and ratios: in company over quiet, and quiet over the quiet time with fixed threads. Start it on a machine that
-does nothing else. A chapter with fixed threads in company may take over ten minutes: after three it is stopped."""
+A small `petseg_train`, a prediction of forty pictures, and a chapter in a kernel, each with a thread for every core
+that others leave free (as it is) and with a fixed thread for every core (OMP_NUM_THREADS), in turns, quiet and beside
+a busy process on every core but one. Printed are medians of seconds, and ratios: in company over quiet, and quiet
+over the quiet time with fixed threads. Start it on a machine that does nothing else. A chapter with fixed threads in
+company may take over ten minutes: after three it is stopped."""
 import argparse, os, statistics, subprocess, sys, tempfile, time
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +18,7 @@ CHAPTER = Path(__file__).resolve().parent.parent/'nbs'/'course'/'05_losses.ipynb
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
 WAYS = {'as it is': {}, 'fixed threads': dict(OMP_NUM_THREADS=str(CORES))}
 LIMIT = 180
-PREDICT = 'from petseg_nb.cli import petseg_predict; petseg_predict()'
+PREDICT = 'from petseg_nb.cli.predict import petseg_predict; petseg_predict()'
 
 
 @contextmanager
@@ -31,7 +33,7 @@ def company(busy):
 
 def commands(folder):
     "Words of each task; the training draws the pictures and makes the checkpoint of the prediction"
-    train = [sys.executable, '-m', 'petseg_nb.cli', '--epochs', '6']
+    train = [sys.executable, '-m', 'petseg_nb.cli.train', '--epochs', '6']
     subprocess.run([*train, '--epochs', '1', '--out_dir', 'first'], cwd=folder, check=True, capture_output=True)
     best, = Path(folder).glob('first/*/best.pt')
     pictures = sorted(map(str, Path(folder).glob('data/toy_pets/images/*.jpg')))[:40]
@@ -41,10 +43,12 @@ def commands(folder):
 
 def seconds(words, folder, way):
     "Seconds of a command; one that takes more than `LIMIT` is stopped there"
-    env = {k: v for k, v in os.environ.items() if not k.startswith('OMP_')} | {'XDG_CACHE_HOME': f'{folder}/cache'} | WAYS[way]
+    env = {name: value for name, value in os.environ.items() if not name.startswith('OMP_')}
+    env |= {'XDG_CACHE_HOME': f'{folder}/cache'} | WAYS[way]
     start = time.perf_counter()
     try: subprocess.run(words, cwd=folder, env=env, check=True, capture_output=True, timeout=LIMIT)
-    except subprocess.TimeoutExpired: print(f'stopped after {LIMIT} s, {way}:', *map(str, words), file=sys.stderr)
+    except subprocess.TimeoutExpired:
+        print(f'stopped after {LIMIT} s, {way}:', *map(str, words), file=sys.stderr)
     return time.perf_counter() - start
 
 
@@ -60,9 +64,12 @@ with tempfile.TemporaryDirectory() as folder:
         for name, way, busy in took:
             with company(busy): took[name, way, busy].append(seconds(tasks[name], folder, way))
 median = {key: statistics.median(values) for key, values in took.items()}
-print(f'{CORES} cores, {args.rounds} rounds\n\n{"":28}{"quiet":>8}{"in company":>12}{"ratio":>8}{"quiet over fixed":>18}')
+print(f'{CORES} cores, {args.rounds} rounds\n')
+print(f'{"":28}{"quiet":>8}{"in company":>12}{"ratio":>8}{"quiet over fixed":>18}')
 for name in tasks:
     for way in WAYS:
         quiet, busy = median[name, way, 0], median[name, way, 1]
-        print(f'{name + ", " + way:28}{quiet:7.1f}s{busy:11.1f}s{busy / quiet:8.2f}{quiet / median[name, "fixed threads", 0]:18.3f}')
-save(args.json, seconds={f'{name}, {way}, {"in company" if busy else "quiet"}': v for (name, way, busy), v in took.items()})
+        over_fixed = quiet / median[name, 'fixed threads', 0]
+        print(f'{name + ", " + way:28}{quiet:7.1f}s{busy:11.1f}s{busy / quiet:8.2f}{over_fixed:18.3f}')
+named = {f'{name}, {way}, {"in company" if busy else "quiet"}': times for (name, way, busy), times in took.items()}
+save(args.json, seconds=named)

@@ -1,28 +1,30 @@
 #!/usr/bin/env python3
-"""How long does an explorer take to redraw? Each control is moved, on one core: milliseconds of its time, median and slowest.
+"""How long does an explorer with widgets take to redraw? Each control is moved, on one core: milliseconds of its time,
+median and slowest.
 
     python bench/explorers.py
 
-The pictures are toy pets, the models a `UNet` of width 16 and a `ResNet34UNet` with random weights. A redraw is what happens in the
-kernel between a change of a control and the new picture; the way to the browser and back comes on top."""
+The pictures are toy pets, the models a `UNet` of width 16 and a `ResNet34UNet` with random weights. A redraw is what
+happens in the kernel between a change of a control and the new picture. The way to the browser and back comes on top.
+"""
 import tempfile, time
-from dataclasses import asdict
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from petseg_nb.show import explore
-from petseg_nb.show import look_inside
+from petseg_nb.checkpoints import model_for, save_model
 from petseg_nb.core.config import TrainConfig
 from petseg_nb.data import PetDataset, course_split, scan_pets
-from petseg_nb.resnet34_unet import create_model
 from petseg_nb.datasets.toy import make_toy_pets
-from petseg_nb.checkpoints import model_for, save_checkpoint
+from petseg_nb.resnet34_unet import create_model
+from petseg_nb.show.explore import explore_checkpoints, explore_pets
+from petseg_nb.show.look_inside import explore_layers, explore_maps
 
 
 def values_of(control):
     "Up to ten values that the control can take, other than its own"
     if hasattr(control, 'options'): values = control._options_values
-    elif hasattr(control, 'step'): values = [control.min + i * (control.max - control.min) / 10 for i in range(11)]
+    elif hasattr(control, 'step'):
+        values = [control.min + i * (control.max - control.min) / 10 for i in range(11)]
     else: values = [not control.value, control.value]
     return [type(control.value)(value) for value in values if value != control.value][:10]
 
@@ -41,20 +43,20 @@ def measure(name, box):
     print(f'{name:14} {len(took):3} redraws   median {took[len(took) // 2]:4.0f} ms   slowest {took[-1]:4.0f} ms')
 
 
+def random_checkpoint(seed, folder):
+    "The path of a network that has learned nothing"
+    config, path = TrainConfig(size=128, seed=seed), folder/f'{seed}.safetensors'
+    save_model(model_for(config), config, path)
+    return path
+
+
 with tempfile.TemporaryDirectory() as folder:
     root = make_toy_pets(Path(folder)/'toy_pets', n=120)
     tests = course_split(scan_pets(root))['test']
     images, masks = map(torch.stack, zip(*PetDataset(tests, 128)))
-    models, paths = {'unet': create_model('unet', width=16), 'resnet34_unet': create_model('resnet34_unet')}, {}
-    for seed in (0, 1):
-        config = TrainConfig(str(root), size=128, seed=seed, device='cpu')
-        paths[f'seed {seed}'] = Path(folder)/f'{seed}.pt'
-        save_checkpoint(dict(config=asdict(config), weights=model_for(config).state_dict()), paths[f'seed {seed}'])
-    logits = 6 * masks.float() - 3 + 2 * torch.randn(masks.shape)
-    measure('pets', explore.explore_pets(root))
-    measure('augmentation', explore.explore_augmentation(images[0].permute(1, 2, 0).numpy(), masks[0, 0].numpy()))
-    measure('threshold', explore.explore_threshold(images, logits, masks))
-    measure('losses', explore.explore_losses(masks[:1, :, ::2, ::2]))
-    measure('layers', look_inside.explore_layers(models, PetDataset(tests, 192)[0][0]))
-    measure('maps', look_inside.explore_maps(models['unet'], images, masks))
-    measure('checkpoints', explore.explore_checkpoints(paths, tests))
+    models = {'unet': create_model('unet', width=16), 'resnet34_unet': create_model('resnet34_unet')}
+    measure('pets', explore_pets(root))
+    measure('layers', explore_layers(models, PetDataset(tests, 192)[0][0]))
+    measure('maps', explore_maps(models['unet'], images, masks))
+    paths = {f'seed {seed}': random_checkpoint(seed, Path(folder)) for seed in (0, 1)}
+    measure('checkpoints', explore_checkpoints(paths, tests))

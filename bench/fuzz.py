@@ -3,24 +3,28 @@
 
     python bench/fuzz.py --n 20000 [--seed 0]
 
-Takes small pictures of every format that is read, and checkpoints; flips bits, cuts, repeats, leaves out and overwrites pieces, half of the time within the
-first 64 bytes, where a file says what it is; and reads each as `petseg_predict` would. A file must give a picture or a network, or a `ValueError` of one line, within SECONDS.
-Each thousand is read in a process of its own, so that a crash is seen. Printed are how many could be read and how many were refused, the slowest, and the largest memory beyond
-that of the imports."""
+Takes small pictures of every format that is read, and checkpoints; flips bits, cuts, repeats, leaves out and
+overwrites pieces, half of the time within the first 64 bytes, where a file says what it is; and reads each as
+`petseg_predict` would. A file must give a picture or a network, or a `UserError` of one line, within SECONDS. Each
+thousand is read in a process of its own, so that a crash is seen. Printed are how many could be read and how many
+were refused, the slowest, and the largest memory beyond that of the imports."""
 import argparse, io, json, multiprocessing, resource, signal, tempfile, time
-from dataclasses import asdict
 from pathlib import Path
 import numpy as np
 from PIL import Image
 from safetensors.torch import save
-from petseg_nb.core.config import TrainConfig
-from petseg_nb.masks import SAMPLES
+from petseg_nb.checkpoints import load_model, model_for
+from petseg_nb.core.config import TrainConfig, portable
+from petseg_nb.core.disk import save_checkpoint
+from petseg_nb.core.errors import UserError
+from petseg_nb.core.images import allow_large_pictures
 from petseg_nb.core.tiles import look
-from petseg_nb.checkpoints import load_model, model_for, save_checkpoint
+from petseg_nb.masks import SAMPLES
 
 SECONDS = 20
-FORMATS = [('JPEG', {}), ('JPEG', dict(progressive=True)), ('PNG', {}), ('GIF', {}), ('WEBP', dict(lossless=True)), ('WEBP', {}), ('BMP', {}), ('TIFF', {}),
-           ('TIFF', dict(compression='tiff_lzw')), ('TIFF', dict(compression='jpeg'))]
+FORMATS = [('JPEG', {}), ('JPEG', dict(progressive=True)), ('PNG', {}), ('GIF', {}), ('WEBP', dict(lossless=True)),
+           ('WEBP', {}), ('BMP', {}), ('TIFF', {}), ('TIFF', dict(compression='tiff_lzw')),
+           ('TIFF', dict(compression='jpeg'))]
 
 
 def files(folder):
@@ -30,13 +34,16 @@ def files(folder):
         small.save(to := io.BytesIO(), format=name, **options)
         yield 'picture', to.getvalue()
     for mode in ('L', 'P', '1', 'RGBA', 'I;16'):
-        image = Image.fromarray(np.asarray(small.convert('L')).astype(np.uint16) * 257) if mode == 'I;16' else small.convert(mode)
+        deep = np.asarray(small.convert('L')).astype(np.uint16) * 257
+        image = Image.fromarray(deep) if mode == 'I;16' else small.convert(mode)
         image.save(to := io.BytesIO(), format='PNG')
         yield 'picture', to.getvalue()
-    model, config = model_for(config := TrainConfig(width=1, size=16, device='cpu')), asdict(config)
-    save_checkpoint(dict(config=config, weights=model.state_dict()), folder/'sound.pt')
+    config = TrainConfig(width=1, size=16)
+    weights, config = model_for(config).state_dict(), portable(config)
+    save_checkpoint(dict(config=config, weights=weights), folder/'sound.pt')
     yield '.pt', (folder/'sound.pt').read_bytes()
-    yield '.safetensors', save({k: t.contiguous() for k, t in model.state_dict().items()}, {'petseg_nb': json.dumps(dict(config=config))})
+    about = {'petseg_nb': json.dumps(dict(config=config))}
+    yield '.safetensors', save({name: t.contiguous() for name, t in weights.items()}, about)
 
 
 def damaged(data, rng):
@@ -59,15 +66,17 @@ def read(kind, data, folder):
     path = folder/f'damaged{kind}' if kind.startswith('.') else None
     if path: path.write_bytes(data)
     try: result = load_model(path, 'cpu')[0] if path else look(data, 32)
-    except ValueError as e:
-        if '\n' in str(e) or str(path or 'the picture') not in str(e): raise AssertionError(f'no line that names the file: {e}') from e
+    except UserError as e:
+        if '\n' in str(e) or str(path or 'the picture') not in str(e):
+            raise AssertionError(f'no line that names the file: {e}') from e
         return False
     if not path: assert result[0].dtype == np.uint8 and min(result[0].shape[:2]) == 32 and result[0].shape[2] == 3
     return True
 
 
 def read_all(seed, first, last, state):
-    "Read the damaged files of these numbers; `state` always says which one, how many could be read, and how long the slowest took"
+    "Read the damaged files of these numbers; `state` holds which one, how many could be read, and the slowest"
+    allow_large_pictures() # as the commands do
     with tempfile.TemporaryDirectory() as folder:
         sound = list(files(Path(folder)))
         for i in range(first, last):
@@ -97,8 +106,8 @@ def main():
         if process.exitcode:
             bad.append(f'file {state[0]:.0f}: status {process.exitcode}')
             first = int(state[0]) + 1
-    print(f'{args.n} files: {state[1]:.0f} could be read, {len(bad)} crashed, hung or said no line {bad}; slowest {state[2]:.2f} s, '
-          f'largest memory {peak - before:.0f} MiB beyond {before:.0f}')
+    print(f'{args.n} files: {state[1]:.0f} could be read, {len(bad)} crashed, hung or said no line {bad}; slowest '
+          f'{state[2]:.2f} s, largest memory {peak - before:.0f} MiB beyond {before:.0f}')
 
 
 if __name__ == '__main__': main()

@@ -4,27 +4,29 @@
     python bench/gpu_steps.py --out speed_gpu.jsonl [--ways eager compiled graphs]
     python bench/gpu_steps.py --device cpu --size 32 --width 4 --batches 2 4     # a dry run on a processor
 
-The contenders take turns, and kept is the shortest of all rounds. A measure is tried on a UNet of width 64 and sixteen pictures of 256 x 256: plain (float32 without
-TF32, contiguous, a loop over the weights), and with one measure each. Then `petseg_train`'s step of both networks for several
-batches: as it is, compiled, and compiled to CUDA graphs (minutes each). Peaks are those of bench/steps.py, at the precision of `auto`.
-`nbs/workshop/runs/speed.ipynb` shows what this stores."""
+The contenders take turns, and kept is the shortest of all rounds. A measure is tried on a UNet of width 64 and
+sixteen pictures of 256 x 256: plain (float32 without TF32, contiguous, a loop over the weights), and with one measure each.
+Then `petseg_train`'s step of both networks for several batches: as it is, compiled, and compiled to CUDA graphs
+(minutes each). Peaks are those of bench/steps.py, at the precision of `auto`. `nbs/workshop/runs/speed.ipynb` shows
+what this stores."""
 import argparse, json, time
 from functools import partial
 from pathlib import Path
 import torch
 from machine import describe
-from petseg_nb.core.device import pick_device, pick_memory_format, pick_precision
 from petseg_nb.core.config import TrainConfig
-from petseg_nb.data import normalize
+from petseg_nb.core.device import PRECISIONS, pick_device, resolve
 from petseg_nb.losses import BCEDiceLoss
 from petseg_nb.resnet34_unet import create_model
 from petseg_nb.training import Run, train_step
 from speed import checkpoint_blocks
 from steps import peak, seconds, wait
 
-MEASURES = 'plain', 'tf32', 'channels_last', 'bf16', 'fused', 'bf16 channels_last', 'checkpoint', 'accumulate', 'compile'
+MEASURES = ('plain', 'tf32', 'channels_last', 'bf16', 'fused', 'bf16 channels_last', 'checkpoint', 'accumulate',
+            'compile')
 COMPILED = dict(compiled={}, graphs=dict(mode='reduce-overhead')) # arguments of torch.compile
-WAYS = 'eager', 'benchmark', *COMPILED # benchmark: cuDNN tries its algorithms and keeps the fastest; alone in its process, because it keeps them by shape
+# benchmark: cuDNN tries its algorithms and keeps the fastest; alone in its process, because it keeps them by shape
+WAYS = 'eager', 'benchmark', *COMPILED
 NETWORKS = 'unet', 'resnet34_unet'
 
 
@@ -35,14 +37,14 @@ def batch(pictures, args):
 
 
 def network(name, args):
-    return create_model(name, **(dict(width=args.width) if name == 'unet' else {})).to(args.device).train()
+    "On the processor, and ready to learn"
+    return create_model(name, **(dict(width=args.width) if name == 'unet' else {})).train()
 
 
 def plain_step(measure, pictures, args):
     "The step of the course reports with one measure"
-    model, loss_fn, (images, masks) = network('unet', args), BCEDiceLoss(), batch(pictures, args)
-    last = 'channels_last' in measure
-    if last: model = model.to(memory_format=torch.channels_last)
+    model, loss_fn, (images, masks) = network('unet', args).to(args.device), BCEDiceLoss(), batch(pictures, args)
+    if 'channels_last' in measure: model = model.to(memory_format=torch.channels_last)
     if measure == 'checkpoint': checkpoint_blocks(model)
     optimizer = torch.optim.Adam(model.parameters(), 1e-4, foreach=False, fused=measure == 'fused')
     run, parts = torch.compile(model) if measure == 'compile' else model, 4 if measure == 'accumulate' else 1
@@ -50,8 +52,8 @@ def plain_step(measure, pictures, args):
     def step():
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = measure == 'tf32'
         for x, y in zip(images.chunk(parts), masks.chunk(parts)):
-            x = normalize(x).contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
-            with torch.autocast(args.device.type, torch.bfloat16, enabled='bf16' in measure): loss = loss_fn(run(x), y)
+            with torch.autocast(args.device.type, torch.bfloat16, enabled='bf16' in measure):
+                loss = loss_fn(run(x), y)
             (loss / parts).backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -61,8 +63,8 @@ def plain_step(measure, pictures, args):
 def our_step(name, way, pictures, args):
     "The step of `petseg_train`, compiled or not"
     model, (images, masks) = network(name, args), batch(pictures, args)
-    model = model.to(memory_format=pick_memory_format(model, pick_precision('auto', args.device)))
-    run = Run(model, TrainConfig(), steps=1_000_000)
+    run = Run(model, resolve(TrainConfig(size=args.size, device=args.device.type), model), steps=1_000_000)
+    run.net.train()
     if way in COMPILED: run.net = torch.compile(run.net, **COMPILED[way])
     torch.backends.cudnn.benchmark = way == 'benchmark'
 
@@ -82,8 +84,10 @@ def bandwidth(device):
 def contenders(args):
     "Name: a function that builds its step, and pictures of a step"
     middle = args.batches[len(args.batches) // 2]
-    jobs = {f'measure {m}': (partial(plain_step, m, middle, args), middle) for m in MEASURES if 'eager' in args.ways and (m != 'compile' or 'compiled' in args.ways)}
-    return jobs | {f'step {name} {n} {way}': (partial(our_step, name, way, n, args), n) for way in args.ways for name in args.networks for n in args.batches}
+    measures = [m for m in MEASURES if 'eager' in args.ways and (m != 'compile' or 'compiled' in args.ways)]
+    steps = [(name, n, way) for way in args.ways for name in args.networks for n in args.batches]
+    jobs = {f'measure {m}': (partial(plain_step, m, middle, args), middle) for m in measures}
+    return jobs | {f'step {name} {n} {way}': (partial(our_step, name, way, n, args), n) for name, n, way in steps}
 
 
 def first_call(build, device):
@@ -93,7 +97,8 @@ def first_call(build, device):
     if on_gpu: torch.cuda.reset_peak_memory_stats()
     step()
     wait(device)
-    return step, dict(first=time.perf_counter() - begun, gb=(torch.cuda.max_memory_allocated() - before) / 1e9 if on_gpu else None)
+    first = time.perf_counter() - begun
+    return step, dict(first=first, gb=(torch.cuda.max_memory_allocated() - before) / 1e9 if on_gpu else None)
 
 
 def measure(jobs, args):
@@ -106,13 +111,16 @@ def measure(jobs, args):
             rows[name]['seconds'] = seconds(steps[name], args.device, args.repeats) / pictures
         except RuntimeError as error: print(f'{name} is left out:', str(error).splitlines()[0], flush=True)
     for _ in range(args.rounds - 1):
-        for name in rows: rows[name]['seconds'] = min(rows[name]['seconds'], seconds(steps[name], args.device, args.repeats) / jobs[name][1])
+        for name, row in rows.items():
+            again = seconds(steps[name], args.device, args.repeats) / jobs[name][1]
+            row['seconds'] = min(row['seconds'], again)
     return rows
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in dict(size=256, width=64, rounds=2, repeats=10).items(): parser.add_argument(f'--{name}', type=int, default=default)
+    for name, default in dict(size=256, width=64, rounds=2, repeats=10).items():
+        parser.add_argument(f'--{name}', type=int, default=default)
     parser.add_argument('--batches', type=int, nargs='+', default=[2, 4, 8, 16, 32, 64])
     parser.add_argument('--device', type=pick_device, default='auto')
     parser.add_argument('--ways', choices=WAYS, nargs='+', default=['eager'])
@@ -120,14 +128,16 @@ def main():
     parser.add_argument('--out', type=Path)
     args = parser.parse_args()
     rows = measure(contenders(args), args)
-    precision = pick_precision('auto', args.device)
+    config = resolve(TrainConfig(size=args.size, device=args.device.type), network('unet', args))
+    precisions = {torch.float32, PRECISIONS[config.precision]}
     rows['bandwidth'] = dict(bytes=bandwidth(args.device))
-    rows['peak'] = {str(dtype).removeprefix('torch.'): peak(dtype, args.device) for dtype in {torch.float32, precision}}
+    rows['peak'] = {str(dtype).removeprefix('torch.'): peak(dtype, args.device) for dtype in precisions}
     machine = describe()
     for name, row in rows.items():
         print(name, *(f'{key} {value:.4g}' for key, value in row.items() if value is not None), flush=True)
         if args.out:
-            with args.out.open('a') as file: file.write(json.dumps(dict(name=name, **row, size=args.size, machine=machine)) + '\n')
+            line = json.dumps(dict(name=name, **row, size=args.size, machine=machine))
+            with args.out.open('a') as file: file.write(line + '\n')
 
 
 if __name__ == '__main__': main()

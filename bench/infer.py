@@ -5,31 +5,25 @@
 
 Each contender is a function of uint8 pictures (B, S, S, 3) to probabilities (B, S, S) with the network's own size S; they take turns. Latency is
 the median of one picture at a time, throughput that of batches of eight. The int8 network needs `--data_path`, for its calibration, and
-torch.compile a C++ compiler; who is missing is left out and named. Agreement is Dice with the module's masks on the package's photographs."""
+torch.compile needs a C++ compiler; a contender that lacks what it needs is left out and named. Agreement is Dice with the module's masks on the package's photographs."""
 import argparse, shutil, statistics, tempfile, time
 from pathlib import Path
-import numpy as np
 import torch
 from machine import save
-from petseg_nb.runs.export import as_function, differences, export_checkpoint, export_int8
-from petseg_nb.runs.export import in_batches, read_exported, with_preprocessing
-from petseg_nb.masks import SAMPLES
-from petseg_nb.core.tiles import look
 from petseg_nb.checkpoints import load_model
 from petseg_nb.core.device import keep_memory
+from petseg_nb.runs.export import as_function, differences, export_checkpoint, export_int8, read_onnx, sample_pixels
 
 
-def contenders(args, folder):
+def contenders(args, model, folder):
     "Name: function of uint8 `(B, S, S, 3)`"
-    model, _ = load_model(args.checkpoint, 'cpu')
-    whole = with_preprocessing(model)
-    found = {'module': as_function(whole)}
-    if shutil.which('g++') or shutil.which('clang++'): found['torch.compile'] = as_function(torch.compile(whole, dynamic=True))
+    found = {'module': as_function(model)}
+    if shutil.which('g++') or shutil.which('clang++'): found['torch.compile'] = as_function(torch.compile(model, dynamic=True))
     export_checkpoint(args.checkpoint, folder/'whole.onnx')
-    found['ONNX fp32'] = read_exported(folder/'whole.onnx')[0]
+    found['ONNX fp32'], _ = read_onnx(folder/'whole.onnx')
     if args.data_path:
         export_int8(args.checkpoint, folder/'int8.onnx', args.data_path)
-        found['ONNX int8'] = read_exported(folder/'int8.onnx')[0]
+        found['ONNX int8'], _ = read_onnx(folder/'int8.onnx')
     return found
 
 
@@ -52,14 +46,13 @@ parser.add_argument('--json', type=Path)
 args = parser.parse_args()
 keep_memory()
 with tempfile.TemporaryDirectory() as folder:
-    functions = contenders(args, Path(folder))
-    size = load_model(args.checkpoint, 'cpu')[1].size
-    images = np.stack([look(path, size)[0] for path in sorted((SAMPLES/'images').iterdir())])  # (8, S, S, 3)
+    model, config = load_model(args.checkpoint, 'cpu')
+    functions, images = contenders(args, model, Path(folder)), sample_pixels(config.size)  # (8, S, S, 3)
     one, eight = (medians(functions, images[:n], args.rounds) for n in (1, 8))
-    masks = {name: in_batches(function, images) for name, function in functions.items()}
+    masks = {name: function(images) for name, function in functions.items()}
 for name in {'torch.compile', 'ONNX int8'} - functions.keys(): print(f'{name}: left out, see --help')
 print(f'{"":16}{"one picture":>14}{"ratio":>8}{"pictures a second":>20}{"ratio":>8}{"agreement":>12}')
 for name in functions:
     same = differences(masks[name], masks['module'])['dice']
     print(f'{name:16}{one[name] * 1e3:11.1f} ms{one["module"] / one[name]:8.2f}{8 / eight[name]:20.1f}{eight["module"] / eight[name]:8.2f}{same:12.4f}')
-save(args.json, size=size, latency=one, batch_of_eight=eight)
+save(args.json, size=config.size, latency=one, batch_of_eight=eight)

@@ -3,29 +3,40 @@
 
     python bench/kills.py --n 60 [--seed 0]
 
-Draws toy pets, decodes, trains, exports, predicts and compares in processes that get a SIGKILL at a random moment, some of them three times in a row, and are started
-again. After each kill, what is there must be whole, and what was reported as finished must be there. At the end, everything must be what it is where nobody was killed, to the last bit."""
+Draws toy pets, decodes, trains, exports, predicts and compares in processes that get a SIGKILL at a random moment,
+some of them three times in a row, and are started again. After each kill, what is there must be whole, and what was
+reported as finished must be there. At the end, everything must be what it is where nobody was killed, to the last
+bit."""
 import argparse, csv, hashlib, os, random, shutil, signal, tempfile, time, traceback
 from contextlib import redirect_stdout
 from pathlib import Path
 import torch
 from PIL import Image
+from petseg_nb.checkpoints import load_checkpoint
 from petseg_nb.cli.train import petseg_train
-from petseg_nb.runs.compare import compare, load_results
-from petseg_nb.data import scan_pets
-from petseg_nb.runs.export import export_checkpoint
 from petseg_nb.core.pets import decode_once
+from petseg_nb.data import scan_pets
+from petseg_nb.datasets.toy import make_toy_pets
 from petseg_nb.inference import Segmenter
 from petseg_nb.masks import SAMPLES
+from petseg_nb.runs.compare import compare_recipes, load_results
+from petseg_nb.runs.export import export_checkpoint
 from petseg_nb.runs.folders import predict_files
-from petseg_nb.checkpoints import load_checkpoint
-from petseg_nb.datasets.toy import make_toy_pets
 
 SMALL = dict(size=32, width=4, device='cpu', precision='fp32')
 FLAGS = [str(word) for name, value in SMALL.items() for word in (f'--{name}', value)]
 
 
-def digests(folder): return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.rglob('*') if p.is_file() and p.suffix not in ('.lock', '.part')}
+def digest(data): return hashlib.sha256(data).hexdigest()
+
+
+def digests(folder):
+    "A digest of each file, by name"
+    files = [path for path in folder.rglob('*') if path.is_file() and path.suffix not in ('.lock', '.part')]
+    return {path.relative_to(folder).as_posix(): digest(path.read_bytes()) for path in files}
+
+
+def lines_of(path): return path.read_text().splitlines() if path.exists() else []
 
 
 class Drawing:
@@ -44,14 +55,15 @@ class Caching:
 
 class Training:
     "Each epoch that was reported is in `last.pt`, and the best of them in `best.pt`"
-    def __init__(self, pets): self.flags = ['--data_path', str(pets), *FLAGS, '--epochs', '8', '--ema', '.9']
+    def __init__(self, pets):
+        self.flags = ['--data_path', str(pets), *FLAGS, '--epochs', '8', '--ema', '.9', '--threads', '1']
     def run(self, folder): return next(iter(folder.glob('runs/*/config.json')), None)
     def work(self, folder):
         with open(folder/'said', 'a') as said, redirect_stdout(said):
             run = self.run(folder)
-            petseg_train(['--resume', str(run.parent)] if run and run.stat().st_size else [*self.flags, '--out_dir', str(folder/'runs')])
+            petseg_train(['--resume', str(run.parent)] if run else [*self.flags, '--out_dir', str(folder/'runs')])
     def look(self, folder):
-        said = [int(line.split()[1]) for line in (folder/'said').read_text().splitlines() if line.startswith('epoch ')] if (folder/'said').exists() else []
+        said = [int(line.split()[1]) for line in lines_of(folder/'said') if line.startswith('epoch ')]
         if not said: return
         last, best = (load_checkpoint(self.run(folder).parent/name) for name in ('last.pt', 'best.pt'))
         scores = [row['valid_dice'] for row in last['history']]
@@ -60,13 +72,14 @@ class Training:
         run, = folder.glob('runs/*/last.pt')
         with open(run.with_name('history.csv')) as f: history = list(csv.DictReader(f))
         weights = [load_checkpoint(run.with_name(name))['weights'] for name in ('last.pt', 'best.pt')]
-        said = [line for line in (folder/'said').read_text().splitlines() if line.startswith('test dice')]
-        return history, [hashlib.sha256(b''.join(t.numpy().tobytes() for t in w.values())).hexdigest() for w in weights], set(said)
+        said = {line for line in lines_of(folder/'said') if line.startswith('test dice')}
+        return history, [digest(b''.join(t.numpy().tobytes() for t in w.values())) for w in weights], said
 
 
 class Exporting:
     "The file from before, or the new one"
-    def __init__(self, checkpoint, format, ending): self.checkpoint, self.format, self.name = checkpoint, format, f'pet{ending}'
+    def __init__(self, checkpoint, format):
+        self.checkpoint, self.format, self.name = checkpoint, format, f'pet.{format}'
     def prepare(self, folder): (folder/self.name).write_bytes(b'the one from before')
     def work(self, folder): export_checkpoint(self.checkpoint, folder/self.name, self.format)
     def look(self, folder): assert self.result(folder) in (b'the one from before', self.straight)
@@ -74,13 +87,15 @@ class Exporting:
 
 
 class Predicting:
-    def __init__(self, checkpoint): self.checkpoint, self.pictures = checkpoint, sorted((SAMPLES/'images').iterdir()) * 4
+    def __init__(self, checkpoint):
+        self.checkpoint, self.pictures = checkpoint, sorted((SAMPLES/'images').iterdir()) * 4
     def work(self, folder):
         (folder/'out').mkdir(exist_ok=True)
-        for job in predict_files(Segmenter.load(self.checkpoint, 'cpu', precision='fp32'), self.pictures, folder/'out', {'overlay', 'cutout'}):
+        segmenter = Segmenter.load(self.checkpoint, 'cpu', precision='fp32')
+        for job in predict_files(segmenter, self.pictures, folder/'out', {'overlay', 'cutout'}):
             with open(folder/'said', 'a') as said: said.write(f'{job.mask}\n')
     def look(self, folder):
-        for path in (folder/'said').read_text().splitlines() if (folder/'said').exists() else []: Image.open(path).load()
+        for path in lines_of(folder/'said'): Image.open(path).load()
         for path in folder.glob('out/*.[pj][np]g'): Image.open(path).load()
     def result(self, folder): return digests(folder/'out')
 
@@ -89,12 +104,16 @@ class Comparing:
     "Each run that has its line keeps it"
     def __init__(self, pets): self.pets, self.rows = pets, []
     def prepare(self, folder): self.rows = []
-    def work(self, folder): compare(['crop_flip', 'jitter_clip'], 3, ('unet',), (0,), folder/'out', folder/'cache', data_path=str(self.pets), **SMALL)
+    def work(self, folder):
+        compare_recipes(['crop_flip', 'jitter_clip'], 3, ('unet',), (0,), folder/'out', folder/'cache',
+                        data_path=str(self.pets), **SMALL)
     def look(self, folder):
         rows = load_results(folder/'out'/'results.jsonl')
         assert [r['dice'] for r in rows][:len(self.rows)] == self.rows
         self.rows = [r['dice'] for r in rows]
-    def result(self, folder): return [(r['recipe'], r['dice'], r['valid_dice']) for r in load_results(folder/'out'/'results.jsonl')]
+    def result(self, folder):
+        rows = load_results(folder/'out'/'results.jsonl')
+        return [(row['recipe'], row['dice'], row['valid_dice']) for row in rows]
 
 
 def start(work, folder):
@@ -122,7 +141,8 @@ def kill(job, folder, seconds):
     "Whether the work was killed at that moment; False if it was done before"
     pid = start(job.work, folder)
     end = time.monotonic() + seconds
-    while time.monotonic() < end and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None: time.sleep(.005)
+    def runs(): return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    while time.monotonic() < end and runs(): time.sleep(.005)
     os.kill(pid, signal.SIGKILL)
     killed = os.WIFSIGNALED(os.waitpid(pid, 0)[1])
     job.look(folder)
@@ -140,10 +160,11 @@ def main():
         scratch = Path(scratch)
         os.environ['XDG_CACHE_HOME'] = str(scratch/'cache')
         pets = make_toy_pets(scratch/'pets', n=40)
-        finish(lambda folder: petseg_train(['--data_path', str(pets), *FLAGS, '--epochs', '2', '--out_dir', str(scratch/'runs')]), scratch)
+        flags = ['--data_path', str(pets), *FLAGS, '--epochs', '2', '--out_dir', str(scratch/'runs')]
+        finish(lambda folder: petseg_train(flags), scratch)
         checkpoint, = scratch.glob('runs/*/best.pt')
-        jobs = [Drawing(), Caching(pets), Training(pets), Exporting(checkpoint, 'safetensors', '.safetensors'), Exporting(checkpoint, 'onnx', '.onnx'),
-                Predicting(checkpoint), Comparing(pets)]
+        jobs = [Drawing(), Caching(pets), Training(pets), Exporting(checkpoint, 'safetensors'),
+                Exporting(checkpoint, 'onnx'), Predicting(checkpoint), Comparing(pets)]
         for job in jobs:
             prepare(job, folder := scratch/'straight')
             begun = time.monotonic()
@@ -156,7 +177,8 @@ def main():
             finish(job.work, folder)
             assert job.result(folder) == job.straight, f'{type(job).__name__} ends in something else'
             print(f'{type(job).__name__}: {job.kills} kills so far', flush=True)
-        print(', '.join(f'{type(job).__name__} {job.kills} ({job.seconds:.1f} s)' for job in jobs) + ': nothing was lost')
+        counts = ', '.join(f'{type(job).__name__} {job.kills} ({job.seconds:.1f} s)' for job in jobs)
+        print(f'{counts}: nothing was lost')
 
 
 if __name__ == '__main__': main()

@@ -8,11 +8,14 @@ def describe():
     import torch
     info = Path('/proc/cpuinfo').read_text() if os.path.exists('/proc/cpuinfo') else ''
     name, flags = (re.search(rf'{key}\s*: (.*)', info) for key in ('model name', 'flags'))
-    kinds = [kind for kind in ('avx2', 'avx512f', 'avx512_bf16', 'amx_bf16') if flags and kind in flags[1].split()]
-    held = {name: os.environ[name] for name in ('ATEN_CPU_CAPABILITY', 'ONEDNN_MAX_CPU_ISA') if name in os.environ}
+    known = 'avx2', 'avx512f', 'avx512_bf16', 'amx_bf16'
+    kinds = [kind for kind in known if flags and kind in flags[1].split()]
+    limits = 'ATEN_CPU_CAPABILITY', 'ONEDNN_MAX_CPU_ISA'
+    held = {name: os.environ[name] for name in limits if name in os.environ}
     memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30 if hasattr(os, 'sysconf') else None
-    return dict(processor=name[1] if name else platform.machine(), kinds=kinds, held_to=held, cores=os.cpu_count(), gib=memory and round(memory, 1),
-                threads=torch.get_num_threads(), gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    return dict(processor=name[1] if name else platform.machine(), kinds=kinds, held_to=held, cores=os.cpu_count(),
+                gib=memory and round(memory, 1), threads=torch.get_num_threads(),
+                gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
                 system=platform.system(), python=platform.python_version(), torch=torch.__version__)
 
 

@@ -3,9 +3,10 @@
 
     python bench/memory.py [--pictures 500 5000 20000] [--json FILE]
 
-Draws 50 toy pets and lists them under as many names as asked, builds the decode-once cache at 64 pixels and goes through one epoch of it, each number of
-pictures in a process of its own. Printed is the largest resident memory that is not a file's (`RssAnon` of Linux): pages of the cache can be given back
-at any time and do not count. A dataset in memory would grow by 16 KiB a picture, 320 MB for 20,000."""
+Draws 50 toy pets and lists them under as many names as asked, builds the decode-once cache at 64 pixels and goes
+through one epoch of it, each number of pictures in a process of its own. Printed is the largest resident memory that
+is not a file's (`RssAnon` of Linux): pages of the cache can be given back at any time and do not count. A dataset in
+memory would grow by 16 KiB a picture, 320 MB for 20,000."""
 import argparse, os, re, subprocess, sys, tempfile
 from pathlib import Path
 from machine import save
@@ -30,13 +31,14 @@ def draw(root, pictures):
     source = make_toy_pets(root/'source', n=50)
     first = [line.split() for line in (source/'annotations'/'trainval.txt').read_text().splitlines()]
     target = root/'many'
-    (target/'images').mkdir(parents=True), (target/'annotations'/'trimaps').mkdir(parents=True)
+    for folder in ('images', 'annotations/trimaps'): (target/folder).mkdir(parents=True)
     names = [(f'{name}_{i}', name, rest) for i in range(pictures // len(first)) for name, *rest in first]
     for new, old, _ in names:
-        os.link(source/'images'/f'{old}.jpg', target/'images'/f'{new}.jpg')
-        os.link(source/'annotations'/'trimaps'/f'{old}.png', target/'annotations'/'trimaps'/f'{new}.png')
+        for folder, ending in (('images', 'jpg'), ('annotations/trimaps', 'png')):
+            os.link(source/folder/f'{old}.{ending}', target/folder/f'{new}.{ending}')
     lines = [f'{new} {" ".join(rest)}\n' for new, _, rest in names]
-    (target/'annotations'/'trainval.txt').write_text(''.join(lines[1:])), (target/'annotations'/'test.txt').write_text(lines[0])
+    (target/'annotations'/'trainval.txt').write_text(''.join(lines[1:]))
+    (target/'annotations'/'test.txt').write_text(lines[0])
     return target
 
 
@@ -50,7 +52,9 @@ found = {}
 for pictures in args.pictures:
     with tempfile.TemporaryDirectory() as folder:
         root = draw(Path(folder), pictures)
-        done = subprocess.run([sys.executable, __file__, '--measure', root], capture_output=True, text=True, check=True)
-        found[pictures] = float(done.stdout.split()[-1])
-        print(f'{pictures:6} pictures: {found[pictures]:7.1f} MB, {found[pictures] / next(iter(found.values())):.3f} times the first', flush=True)
+        words = [sys.executable, __file__, '--measure', root]
+        done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
+        mb = found[pictures] = float(done.stdout.split()[-1])
+        ratio = mb / next(iter(found.values()))
+        print(f'{pictures:6} pictures: {mb:7.1f} MB, {ratio:.3f} times the first', flush=True)
 save(args.json, mb=found)

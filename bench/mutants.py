@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
 """Which mistakes do the tests let live?
 
-    python bench/mutants.py --n 200 [--seed 0] [--only data runs] [--limit 120]
+    python bench/mutants.py --n 200 [--seed 0] [--only data runs.fit] [--limit 120]
 
-Puts one small mistake at a time into a function of the package: a comparison turned, + for -, a number one off, `and` for `or`, a `not` lost, two arguments
-swapped, `None` returned, a statement or a `no_grad` left out. It does so in a copy of the tree, in the module and in the cell that exports it, and runs what tests that
-module until something fails: its notebook, the test files that mention it, and the notebooks that import it, as far as they begin within the time limit. What only draws (sizes, colours and
-labels of figures) is left alone. Modules take turns.
+Puts one small mistake at a time into a function of the package: a comparison turned, + for -, a number one off, `and`
+for `or`, a `not` lost, two arguments swapped, `None` returned, a statement or a `no_grad` left out. It does so in a
+copy of the tree, in the module and in the cell that exports it, and runs what tests that module until something fails:
+its notebook, the test files that mention it, and the notebooks that import it, as far as they begin within the time
+limit. What only draws (sizes, colours and labels of figures) is left alone. Modules take turns.
 
-A line of JSON per mutant is kept in bench/mutants.jsonl: what was changed, and what killed it. One that lived runs again with the next call, so that a new test is tried on it, unless a
-person has written into its line why it is no mistake: the field `equivalent`."""
+A line of JSON per mutant is kept in bench/mutants.jsonl: what was changed, and what killed it. One that lived runs
+again with the next call, so that a new test is tried on it, unless a person has written into its line why it is no
+mistake: the field `equivalent`."""
 import argparse, ast, copy, hashlib, json, os, re, resource, shutil, signal, subprocess, sys, tempfile, time, traceback
 from functools import cache
 from importlib import import_module
@@ -18,16 +20,23 @@ from pathlib import Path
 
 ROOT, RESULTS = Path(__file__).resolve().parent.parent, Path(__file__).with_suffix('.jsonl')
 CELL = re.compile(r'^# %% (\S+\.ipynb) #\S+\n', re.M) # what nbdev writes above each exported cell
-OTHER = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.In: ast.NotIn, ast.NotIn: ast.In,
-         ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult,
-         ast.Mod: ast.FloorDiv, ast.BitAnd: ast.BitOr, ast.And: ast.Or, ast.Or: ast.And}
-LOOKS = {*'figsize fontsize lw linewidth linewidths alpha dpi color colors edgecolor facecolor fc ec ha va loc frameon xlim ylim height_ratios ncols layout style help metavar'.split()}
+OTHER = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
+         ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.Add: ast.Sub, ast.Sub: ast.Add,
+         ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult, ast.Mod: ast.FloorDiv, ast.BitAnd: ast.BitOr,
+         ast.And: ast.Or, ast.Or: ast.And}
+LOOKS = {*"""figsize fontsize lw linewidth linewidths alpha dpi color colors edgecolor facecolor fc ec ha va loc frameon
+         xlim ylim height_ratios ncols layout style help metavar""".split()}
 DRAWN = {*'ax axs fig plt left right top bottom place tiles picture'.split()} # names of what is drawn on
-CALLED = {'detach', 'clone', 'copy', 'eval', 'train', 'contiguous', 'abs', 'sigmoid', 'resolve'} # methods that are easily forgotten
+# methods that are easily forgotten
+CALLED = {'detach', 'clone', 'copy', 'eval', 'train', 'contiguous', 'abs', 'sigmoid', 'resolve'}
 # tests of the site, the browser, and of what is written rather than of what is computed
-NO_TESTS = {f'test_{name}' for name in 'browser clinic demo lab moved notebooks public readme reference site structure'.split()}
-SLOW = 'test_check test_commands test_deploy test_evaluate test_predict'.split() # which begin only if nothing else fails
-HEAVY = 'albumentations cv2 matplotlib.pyplot nbdev.test pytest scipy.ndimage segmentation_models_pytorch skimage torch._dynamo torchmetrics torchvision'.split()
+WRITTEN = 'browser clinic demo lab notebooks public readme reference site structure'.split()
+NO_TESTS = {f'test_{name}' for name in WRITTEN}
+# tests that begin only if nothing else fails
+SLOW = 'test_check test_commands test_deploy test_evaluate test_predict'.split()
+HEAVY = """albumentations cv2 matplotlib.pyplot nbdev.test pytest scipy.ndimage segmentation_models_pytorch skimage
+        torch._dynamo torchmetrics torchvision""".split()
+NO_GRAD = re.compile(r'torch\.(no_grad|inference_mode)')
 
 
 def changes(node):
@@ -46,15 +55,18 @@ def changes(node):
     elif isinstance(node, ast.Call):
         called = text(node.func).split('.')[-1]
         if called in CALLED and not node.args: yield node, f'({text(node.func.value)})'
-        if called not in ('isinstance', 'getattr', 'hasattr') and len(node.args) > 1 and not any(isinstance(a, ast.Starred) for a in node.args):
+        plain = called not in ('isinstance', 'getattr', 'hasattr') and len(node.args) > 1
+        if plain and not any(isinstance(a, ast.Starred) for a in node.args):
             yield node, new(args=[node.args[1], node.args[0], *node.args[2:]])
     if isinstance(node, (ast.If, ast.While)): yield node.test, f'not ({text(node.test)})'
-    if isinstance(node, (ast.Raise, ast.AugAssign)) or isinstance(node, ast.If) and not node.orelse or isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) \
-            or isinstance(node, ast.Assign) and not isinstance(node.targets[0], (ast.Name, ast.Tuple)): yield node, 'pass'
+    alone = isinstance(node, ast.If) and not node.orelse
+    call = isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
+    put = isinstance(node, ast.Assign) and not isinstance(node.targets[0], (ast.Name, ast.Tuple))
+    if isinstance(node, (ast.Raise, ast.AugAssign)) or alone or call or put: yield node, 'pass'
     for item in getattr(node, 'items', []):
-        if re.match(r'torch\.(no_grad|inference_mode)', text(item.context_expr)): yield item.context_expr, "__import__('contextlib').nullcontext()"
+        if NO_GRAD.match(text(item.context_expr)): yield item.context_expr, "__import__('contextlib').nullcontext()"
     for decorator in getattr(node, 'decorator_list', []):
-        if re.match(r'torch\.(no_grad|inference_mode)', text(decorator)): yield decorator, '(lambda f: f)'
+        if NO_GRAD.match(text(decorator)): yield decorator, '(lambda f: f)'
 
 
 def copy_with(node, fields):
@@ -66,17 +78,26 @@ def copy_with(node, fields):
 def sites(node):
     "All changes of a function, but of its signature, of texts, and of what only draws"
     if isinstance(node, (ast.JoinedStr, ast.arguments)) or isinstance(node, ast.keyword) and node.arg in LOOKS: return
-    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and ast.unparse(node.value).split('.')[0].split('[')[0] in DRAWN: return
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+        if re.split(r'[.[]', ast.unparse(node.value))[0] in DRAWN: return
     yield from changes(node)
     for name, value in ast.iter_fields(node):
         for child in value if isinstance(value, list) else [value]:
-            if isinstance(child, ast.AST) and name not in ('annotation', 'returns', 'decorator_list'): yield from sites(child)
+            if isinstance(child, ast.AST) and name not in ('annotation', 'returns', 'decorator_list'):
+                yield from sites(child)
 
 
 def functions(cell):
     "The functions and methods that a cell defines"
     for node in ast.parse(cell).body:
-        yield from (n for n in (node.body if isinstance(node, ast.ClassDef) else [node]) if isinstance(n, ast.FunctionDef))
+        nodes = node.body if isinstance(node, ast.ClassDef) else [node]
+        yield from (n for n in nodes if isinstance(n, ast.FunctionDef))
+
+
+def short(text):
+    "The text in at most 70 letters"
+    text = ' '.join(text.split())
+    return text if len(text) <= 70 else f'{text[:67]}...'
 
 
 def parses(text):
@@ -84,20 +105,25 @@ def parses(text):
     except SyntaxError: return False
 
 
+def module_of(path): return '.'.join(path.relative_to(ROOT/'petseg_nb').with_suffix('').parts)
+
+
 def mutants(path, seed):
-    "The mutants of a module, in an order that the seed draws: row of the results, notebook, and text of the cell before and after"
-    module, found = '.'.join(path.relative_to(ROOT/'petseg_nb').with_suffix('').parts), {}
+    "The mutants of a module, in a random order: row of the results, notebook, and the cell's text before and after"
+    module, found = module_of(path), {}
     _, *parts = CELL.split(path.read_text(encoding='utf-8'))
     for notebook, cell in zip(parts[::2], (part.strip('\n') for part in parts[1::2])):
         lines = cell.encode().splitlines(keepends=True)
         for function in functions(cell):
             for node, text in sites(function):
-                start, end = (sum(map(len, lines[:line - 1])) + column for line, column in ((node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset)))
+                places = (node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset)
+                start, end = (sum(map(len, lines[:line - 1])) + column for line, column in places)
                 before = cell.encode()[start:end].decode()
                 after = (cell.encode()[:start] + text.encode() + cell.encode()[end:]).decode()
-                short = lambda text: text if len(text := ' '.join(text.split())) <= 70 else f'{text[:67]}...'
-                row = dict(module=module, function=function.name, line=short(lines[node.lineno - 1].decode()), change=f'{short(before)} -> {short(text)}')
-                if parses(after): found[key(row)] = row, (path.parent/notebook).resolve().relative_to(ROOT), cell, after
+                row = dict(module=module, function=function.name, line=short(lines[node.lineno - 1].decode()),
+                           change=f'{short(before)} -> {short(text)}')
+                where = (path.parent/notebook).resolve().relative_to(ROOT)
+                if parses(after): found[key(row)] = row, where, cell, after
     return [found[k] for k in sorted(found, key=lambda k: hashlib.sha256(f'{seed} {k}'.encode()).digest())]
 
 
@@ -107,12 +133,14 @@ def key(row): return tuple(row[name] for name in ('module', 'function', 'line', 
 @cache
 def tests_of(module, notebook):
     "What tests a module, the likeliest first"
-    def mentions(name, *also): return re.compile('|'.join([rf'petseg_nb\.{name}\b', rf'petseg_nb import [^\n]*\b{name}\b', *also]))
-    def concerned(pattern, paths): return [p.relative_to(ROOT) for p in paths if pattern.search(p.read_text(encoding='utf-8'))]
-    package = module.split('.')[0]
-    commands = re.findall(rf'(petseg_\w+)=petseg_nb\.{package}:', (ROOT/'settings.ini').read_text())
-    files = concerned(mentions(package, *commands), (p for p in sorted(ROOT.glob('tests/test_*.py')) if p.stem not in NO_TESTS))
-    others = concerned(mentions(re.escape(module), *commands), sorted(ROOT.glob('nbs/[cw]*/*.ipynb'), key=lambda p: p.stat().st_size))
+    room, _, name = module.rpartition('.')
+    commands = re.findall(rf'(petseg_\w+)=petseg_nb\.{re.escape(module)}:', (ROOT/'settings.ini').read_text())
+    within = f'petseg_nb.{room}'.rstrip('.')
+    ways = [rf'petseg_nb\.{re.escape(module)}\b', rf'{re.escape(within)} import [^\n]*\b{name}\b', *commands]
+    mentions = re.compile('|'.join(ways))
+    def concerned(paths): return [p.relative_to(ROOT) for p in paths if mentions.search(p.read_text(encoding='utf-8'))]
+    files = concerned(p for p in sorted(ROOT.glob('tests/test_*.py')) if p.stem not in NO_TESTS)
+    others = concerned(sorted(ROOT.glob('nbs/[cw]*/**/*.ipynb'), key=lambda p: p.stat().st_size))
     quick, slow = ([p for p in files if (p.stem in SLOW) == late] for late in (False, True))
     return [notebook, *quick, *(p for p in others if p != notebook), *slow]
 
@@ -120,10 +148,14 @@ def tests_of(module, notebook):
 def run_test(test, tree):
     "In a process of its own: run a notebook or a file of tests, and end with status 0 if nothing fails"
     os.setsid(), os.chdir(tree), sys.path.insert(0, str(tree))
-    os.environ |= dict(PYTHONPATH=str(tree), PYTHONDONTWRITEBYTECODE='1', XDG_CACHE_HOME=f'{tree.parent}/cache', TMPDIR=str(tree.parent))
+    os.environ |= dict(PYTHONPATH=str(tree), PYTHONDONTWRITEBYTECODE='1', TMPDIR=str(tree.parent),
+                       XDG_CACHE_HOME=f'{tree.parent}/cache')
     tempfile.tempdir = None # so that TMPDIR counts: what a test leaves behind goes with the tree
-    if test.suffix == '.ipynb': passed = import_module('nbdev.test').test_nb(tree/test, skip_flags=['slow', 'cuda'], basepath=tree)[0]
-    else: passed = import_module('pytest').main([str(tree/test), '-x', '-q', '-n', '0', '-p', 'no:cacheprovider', '--tb=line']) in (0, 5) # 5: none was found
+    if test.suffix == '.ipynb':
+        passed = import_module('nbdev.test').test_nb(tree/test, skip_flags=['slow', 'cuda'], basepath=tree)[0]
+    else:
+        words = [str(tree/test), '-x', '-q', '-n', '0', '-p', 'no:cacheprovider', '--tb=line']
+        passed = import_module('pytest').main(words) in (0, 5) # 5: none was found
     sys.stdout.flush(), sys.stderr.flush()
     os._exit(not passed)
 
@@ -138,11 +170,13 @@ def failure(test, tree, seconds):
             except BaseException: traceback.print_exc()
             finally: os._exit(1)
         status = waited(pid, 10 * seconds)
-        if status is None or os.WIFSIGNALED(status): return f'{test.stem}: no end within {seconds} s' if test.suffix == '.ipynb' else ''
+        if status is None or os.WIFSIGNALED(status):
+            return f'{test.stem}: no end within {seconds} s' if test.suffix == '.ipynb' else ''
         if status == 0: return ''
         said.seek(0)
-        lines = [line.strip() for line in said if re.search(r'\w(Error|Exception|Interrupt|Exit)\b|^FAILED', line)] or ['it ended without a word']
-        return f'{test.stem}: ' + re.sub(r'/\S*mutant\w+/', '', lines[-1])[:160] # without a place of this machine
+        bad = [line.strip() for line in said if re.search(r'\w(Error|Exception|Interrupt|Exit)\b|^FAILED', line)]
+        last = bad[-1] if bad else 'it ended without a word'
+        return f'{test.stem}: ' + re.sub(r'/\S*mutant\w+/', '', last)[:160] # without a place of this machine
 
 
 def waited(pid, seconds):
@@ -164,7 +198,9 @@ def put(path, before, after):
     path.write_text(text.replace(before, after) if path.suffix == '.py' else json.dumps(notebook), encoding='utf-8')
 
 
-def used(): return sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) # seconds of a processor, whatever else it does
+def used():
+    "Seconds of a processor, whatever else it does"
+    return sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
 
 
 def try_mutant(mutant, limit):
@@ -173,7 +209,8 @@ def try_mutant(mutant, limit):
     start, why, tried = used(), '', []
     with tempfile.TemporaryDirectory(prefix='mutant') as folder:
         tree = copy_tree(Path(folder).resolve()/'tree')
-        for place in (f"petseg_nb/{row['module'].replace('.', '/')}.py", notebook): put(tree/place, before, after)
+        module = f"petseg_nb/{row['module'].replace('.', '/')}.py"
+        for place in (module, notebook): put(tree/place, before, after)
         for test in tests_of(row['module'], notebook):
             if used() - start > limit: break
             tried.append(test.stem)
@@ -189,7 +226,9 @@ def copy_tree(to):
 
 
 @cache
-def tracked(): return subprocess.run(['git', 'ls-files', '-coz', '--exclude-standard'], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split('\0')[:-1]
+def tracked():
+    words = ['git', 'ls-files', '-coz', '--exclude-standard']
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split('\0')[:-1]
 
 
 def main():
@@ -197,9 +236,11 @@ def main():
     parser.add_argument('--n', type=int, default=200, help='mutants, of all modules together')
     parser.add_argument('--seed', default='0', help='of their choice')
     parser.add_argument('--only', nargs='+', help='modules')
-    parser.add_argument('--limit', type=int, default=120, help='seconds of a processor after which no other test of a mutant is begun')
+    parser.add_argument('--limit', type=int, default=120,
+                        help='seconds of a processor after which no other test of a mutant is begun')
     args = parser.parse_args()
-    paths = [p for p in sorted(ROOT.glob('petseg_nb/**/*.py')) if p.name not in ('_modidx.py', '__init__.py') and (not args.only or p.stem in args.only)]
+    paths = [p for p in sorted(ROOT.glob('petseg_nb/**/*.py')) if p.name not in ('_modidx.py', '__init__.py')]
+    if args.only: paths = [p for p in paths if module_of(p) in args.only]
     plan = [m for turn in zip_longest(*(mutants(path, args.seed) for path in paths)) for m in turn if m][:args.n]
     rows = {key(row): row for row in map(json.loads, RESULTS.read_text().splitlines())} if RESULTS.exists() else {}
     for name in HEAVY: import_module(name) # once, for all the processes that are forked off
@@ -208,9 +249,11 @@ def main():
         if before.get('killed_by') or before.get('equivalent'): continue
         row = rows[key(mutant[0])] = try_mutant(mutant, args.limit)
         RESULTS.write_text(''.join(json.dumps(r, ensure_ascii=False) + '\n' for r in rows.values()))
-        print(f"{row['module']}.{row['function']}, {row['change']}: {row['killed_by'] or 'LIVED'} ({row['seconds']} s)", flush=True)
+        print(f"{row['module']}.{row['function']}, {row['change']}: {row['killed_by'] or 'LIVED'} "
+              f"({row['seconds']} s)", flush=True)
     killed, equivalent = (sum(bool(row.get(name)) for row in rows.values()) for name in ('killed_by', 'equivalent'))
-    print(f'{len(rows)} mutants: {killed} killed, {equivalent} equivalent, {len(rows) - killed - equivalent} lived')
+    lived = len(rows) - killed - equivalent
+    print(f'{len(rows)} mutants: {killed} killed, {equivalent} equivalent, {lived} lived')
 
 
 if __name__ == '__main__': main()

@@ -2,11 +2,14 @@
 """What is each measure against slowness worth, and how far from the processor's limits is a training step?
 
     python bench/speed.py --out speed.jsonl [--data_path DATASET] [--rounds 3]
-    ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 python bench/speed.py --out speed.jsonl   # as on another processor
+    ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 python bench/speed.py --out speed.jsonl
 
-Each contender is a process of its own, and they take turns. Kept is the shortest of all rounds. A step is one of a UNet of width 16 on eight pictures of
-128 x 128, unless it says otherwise: plain (float32, contiguous, a loop over the weights, memory given back), with one measure each, and with those that
-`petseg_train` takes. Peaks are those of bench/steps.py. Loading needs `--data_path`. `nbs/workshop/runs/speed.ipynb` draws what this stores."""
+The second line measures as on a processor without AVX-512. Each contender is a process of its own, and they take turns.
+The shortest of all rounds is kept. A step is one of a UNet of width 16 on eight pictures of 128 x 128, unless it says
+otherwise: plain (float32, contiguous, a loop over the weights, memory given back), with one measure each, and with all
+that `petseg_train` takes. Peaks are those of bench/steps.py. Loading needs `--data_path`. `nbs/workshop/runs/speed.ipynb`
+draws what this stores.
+"""
 import argparse, json, os, resource, shutil, subprocess, sys, time
 from pathlib import Path
 from machine import describe
@@ -14,13 +17,15 @@ from steps import peak, seconds
 import torch
 
 CPU = torch.device('cpu')
-MEASURES = ('plain', 'channels_last', 'bf16', 'keep_memory', 'fused', 'compile', 'checkpoint', 'accumulate', 'one_thread', 'petseg_train')
+MEASURES = ('plain', 'channels_last', 'bf16', 'keep_memory', 'fused', 'compile', 'checkpoint', 'accumulate', 'one_thread',
+            'petseg_train')
 SIZES, BATCHES = (64, 96, 128, 192, 256), (1, 2, 4, 8, 16)
 LOADERS = ('decode', 'cache', 'cache, 1 worker', 'cache, 2 workers', 'decode, 2 workers')
 
 
 def batch(pictures, size):
-    return torch.randint(0, 256, (pictures, 3, size, size), dtype=torch.uint8), torch.randint(0, 2, (pictures, 1, size, size), dtype=torch.uint8)
+    images = torch.randint(0, 256, (pictures, 3, size, size), dtype=torch.uint8)
+    return images, torch.randint(0, 2, (pictures, 1, size, size), dtype=torch.uint8)
 
 
 def checkpoint_blocks(model):
@@ -28,17 +33,19 @@ def checkpoint_blocks(model):
     from torch.utils.checkpoint import checkpoint
     from petseg_nb.blocks import DoubleConv
     for block in model.modules():
-        if isinstance(block, DoubleConv): block.forward = lambda x, run=block.forward: checkpoint(run, x, use_reentrant=False)
+        if isinstance(block, DoubleConv):
+            block.forward = lambda x, run=block.forward: checkpoint(run, x, use_reentrant=False)
 
 
 def plain_step(model, images, masks, measure):
     from petseg_nb.data import normalize
     from petseg_nb.losses import BCEDiceLoss
-    loss_fn, optimizer = BCEDiceLoss(), torch.optim.Adam(model.parameters(), 1e-4, foreach=False, fused=measure == 'fused')
+    loss_fn = BCEDiceLoss()
+    optimizer = torch.optim.Adam(model.parameters(), 1e-4, foreach=False, fused=measure == 'fused')
     network = torch.compile(model) if measure == 'compile' else model
+    parts = 4 if measure == 'accumulate' else 1
 
     def step():
-        parts = 4 if measure == 'accumulate' else 1
         for x, y in zip(images.chunk(parts), masks.chunk(parts)):
             x = normalize(x)
             if measure == 'channels_last': x = x.contiguous(memory_format=torch.channels_last)
@@ -50,26 +57,28 @@ def plain_step(model, images, masks, measure):
 
 
 def our_step(model, images, masks):
-    from petseg_nb.core.device import pick_memory_format, pick_precision
     from petseg_nb.core.config import TrainConfig
+    from petseg_nb.core.device import resolve
     from petseg_nb.training import Run, train_step
-    dtype = pick_precision('auto', CPU)
-    run = Run(model.to(memory_format=pick_memory_format(model, dtype)), TrainConfig(), steps=1_000_000)
+    config = resolve(TrainConfig(size=images.shape[-1], device='cpu'), model)
+    run = Run(model, config, steps=1_000_000)
     run.net.train()
     return lambda: train_step(run, images, masks)
 
 
 def time_step(measure, name='unet', pictures=8, size=128, **settings):
     "Seconds a picture, and MB beyond those of the imports"
-    from petseg_nb.resnet34_unet import create_model
     from petseg_nb.core.device import keep_memory
+    from petseg_nb.resnet34_unet import create_model
     if measure in ('keep_memory', 'petseg_train'): keep_memory()
     if measure == 'one_thread': torch.set_num_threads(1)
     model = create_model(name, **settings).train()
     if measure == 'channels_last': model = model.to(memory_format=torch.channels_last)
     if measure == 'checkpoint': checkpoint_blocks(model)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    step = our_step(model, *batch(pictures, size)) if measure == 'petseg_train' else plain_step(model, *batch(pictures, size), measure)
+    images, masks = batch(pictures, size)
+    if measure == 'petseg_train': step = our_step(model, images, masks)
+    else: step = plain_step(model, images, masks, measure)
     took = seconds(step, CPU, 5) / pictures
     return dict(seconds=took, mb=(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 
@@ -92,8 +101,10 @@ def time_loader(how, root):
     from petseg_nb.augment import Augment
     from petseg_nb.data import normalize, pet_dataloaders
     with tempfile.TemporaryDirectory() as folder:
-        workers = int(how.split()[1]) if ',' in how else 0
-        loader = pet_dataloaders(root, 128, transform=Augment('light', 128), workers=workers, cache_dir=folder if 'cache' in how else None)['train']
+        workers, cache = int(how.split()[1]) if ',' in how else 0, folder if 'cache' in how else None
+        loaders = pet_dataloaders(root, 128, transform=Augment('light', 128), workers=workers, cache_dir=cache)
+        loader = loaders['train']
+
         def epoch():
             for images, masks in loader: normalize(images)
         epoch()
@@ -104,11 +115,13 @@ def time_loader(how, root):
 
 def contenders(data_path):
     "Name: a call that gives a dictionary of numbers"
-    jobs = {f'measure {m}': lambda m=m: time_step(m, width=16) for m in MEASURES if m != 'compile' or shutil.which('g++')}
+    measures = [m for m in MEASURES if m != 'compile' or shutil.which('g++')]
+    jobs = {f'measure {m}': lambda m=m: time_step(m, width=16) for m in measures}
     jobs |= {f'size {s}': lambda s=s: time_step('petseg_train', size=s, pictures=4, width=16) for s in SIZES}
     jobs |= {f'batch {b}': lambda b=b: time_step('petseg_train', pictures=b, width=16) for b in BATCHES}
-    jobs |= {'network unet': lambda: time_step('petseg_train', pictures=2, width=64), 'network resnet34_unet': lambda: time_step('petseg_train', 'resnet34_unet', pictures=4)}
-    jobs |= {'bandwidth': bandwidth, 'peak': peaks}
+    jobs |= {'network unet': lambda: time_step('petseg_train', pictures=2, width=64),
+             'network resnet34_unet': lambda: time_step('petseg_train', 'resnet34_unet', pictures=4),
+             'bandwidth': bandwidth, 'peak': peaks}
     if data_path: jobs |= {f'load {how}': lambda how=how: time_loader(how, data_path) for how in LOADERS}
     return jobs
 
@@ -125,7 +138,8 @@ def main():
     rows = {name: [] for name in jobs}
     for _ in range(args.rounds):
         for name in jobs:
-            done = subprocess.run([sys.executable, __file__, *sys.argv[1:], '--only', name], capture_output=True, text=True)
+            words = [sys.executable, __file__, *sys.argv[1:], '--only', name]
+            done = subprocess.run(words, capture_output=True, text=True)
             if done.returncode: print(f'{name} is left out:', *done.stderr.splitlines()[-1:], flush=True)
             else: rows[name].append(json.loads(done.stdout.splitlines()[-1]))
     machine = describe()
@@ -135,7 +149,8 @@ def main():
         best = {key: better(row[key] for row in found) for key in found[0]}
         print(name, *(f'{key} {value:.4g}' for key, value in best.items()), flush=True)
         if args.out:
-            with args.out.open('a') as file: file.write(json.dumps(dict(name=name, **best, machine=machine)) + '\n')
+            line = json.dumps(dict(name=name, **best, machine=machine))
+            with args.out.open('a') as file: file.write(line + '\n')
 
 
 if __name__ == '__main__': main()

@@ -2,9 +2,10 @@
 
 python bench/startup.py --rounds 5
 
-Rows are processes of their own: the help of each command, a prediction of one small picture, and the first cell of each chapter.
-They take turns, so that company on the machine meets all of them. Printed are medians of processor seconds, which company changes
-least. Of the prediction, its work is taken off as well: what a second call in the same process takes.
+Rows are processes of their own: the help of each command, a prediction of one small picture, and the first cell of
+each chapter. They take turns, so that company on the machine meets all of them. Printed are medians of processor
+seconds, which company changes least. Of the prediction, its work is taken off as well: what a second call in the same
+process takes.
 """
 import argparse, ast, json, os, subprocess, sys, tempfile
 from pathlib import Path
@@ -23,7 +24,9 @@ print(time.process_time() - start)
 '''
 
 
-def command(name): return f'from petseg_nb.cli import petseg_{name}; petseg_{name}()'
+def command(name):
+    module = dict(check_data='check').get(name, name)
+    return f'from petseg_nb.cli.{module} import petseg_{name}; petseg_{name}()'
 
 
 def first_cell(path):
@@ -35,12 +38,12 @@ def first_cell(path):
 
 def stage(folder):
     "A checkpoint of an untrained network and a small picture, as words of `petseg_predict`"
-    from dataclasses import asdict
     from PIL import Image
-    from petseg_nb.core.config import TrainConfig
-    from petseg_nb.checkpoints import model_for, save_checkpoint
+    from petseg_nb.checkpoints import model_for
+    from petseg_nb.core.config import TrainConfig, portable
+    from petseg_nb.core.disk import save_checkpoint
     config, folder = TrainConfig(), Path(folder)
-    save_checkpoint(dict(weights=model_for(config).state_dict(), config=asdict(config)), folder/'model.pt')
+    save_checkpoint(dict(weights=model_for(config).state_dict(), config=portable(config)), folder/'model.pt')
     Image.linear_gradient('L').convert('RGB').resize((120, 80)).save(folder/'small.png')
     return [folder/'model.pt', folder/'small.png', '--out_dir', folder/'masks']
 
@@ -48,8 +51,9 @@ def stage(folder):
 def run(code, *words):
     "Processor seconds of a Python that runs `code`, and the last word that it printed"
     with tempfile.TemporaryFile('w+') as out, tempfile.TemporaryFile('w+') as err:
-        process = subprocess.Popen([sys.executable, '-c', code, *map(str, words)], stdout=out, stderr=err, cwd=ROOT/'nbs'/'course',
-                                   env=os.environ | {'PYTHONPATH': str(ROOT), 'MPLBACKEND': 'agg'})
+        env = os.environ | {'PYTHONPATH': str(ROOT), 'MPLBACKEND': 'agg'}
+        process = subprocess.Popen([sys.executable, '-c', code, *map(str, words)], stdout=out, stderr=err,
+                                   cwd=ROOT/'nbs'/'course', env=env)
         _, status, used = os.wait4(process.pid, 0)
         out.seek(0), err.seek(0)
         if status: raise RuntimeError(f'{code}\n{err.read()}')
@@ -63,7 +67,8 @@ def main():
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         words = stage(folder)
-        rows = {'import torch': ('import torch',), **{f'petseg_{name} --help': (command(name), '--help') for name in HELP},
+        rows = {'import torch': ('import torch',),
+                **{f'petseg_{name} --help': (command(name), '--help') for name in HELP},
                 'petseg_predict, one small picture': (command('predict'), *words), 'its work': (WORK, *words)}
         chapters = sorted((ROOT/'nbs'/'course').glob('*.ipynb'))
         rows |= {f'first cell of {path.stem}': (first_cell(path),) for path in chapters}

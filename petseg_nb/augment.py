@@ -8,13 +8,13 @@ __all__ = ['PRESETS', 'Augment']
 # %% ../nbs/course/08_augment.ipynb #11b0f6b2
 import os
 os.environ['NO_ALBUMENTATIONS_UPDATE'] = '1' # or it asks the network for a newer version at import
-from .core.errors import UserError
 
 # %% ../nbs/course/08_augment.ipynb #3876a38e
 import random
 import albumentations as A
 import cv2
 import numpy as np
+from .core.errors import UserError
 
 # %% ../nbs/course/08_augment.ipynb #4370e097
 _REFLECT = dict(border_mode=cv2.BORDER_REFLECT_101)
@@ -78,6 +78,3 @@ class Augment:
         self.compose.set_random_state(rng, random.Random(int(rng.integers(2**63))))
         out = self.compose(image=image, mask=mask)
         return out['image'], out['mask']
-
-# %% ../nbs/course/08_augment.ipynb #7d4aef7a
-#| export

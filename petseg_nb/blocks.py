@@ -155,7 +155,8 @@ def check_input(
     if len(shape) != 4: hint = f'use (B, {channels}, H, W); a single picture is x[None]'
     elif shape[1] != channels: hint = f'the model has in_channels={channels}, not {shape[1]}'
     elif min(shape[2:]) < min_size: hint = f'use at least {min_size}×{min_size} (resize, or pad)'
-    elif not x.is_floating_point(): hint = f'it is {x.dtype}, use floats, normalised as in training'
+    elif not (x.dtype == torch.uint8 or x.is_floating_point()):
+        hint = f'it is {x.dtype}: use uint8 pixels, or floats that are normalised'
     else: return
     raise UserError(f'input of shape {shape}: {hint}')
 

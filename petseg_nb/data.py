@@ -36,6 +36,8 @@ class PetRecord:
 
     @property
     def breed(self) -> str: return self.name.rpartition('_')[0]
+    @property
+    def files(self) -> tuple: return self.image, self.trimap
     def open_image(self): return open_picture(self.image)
     def read_trimap(self):
         with open_picture(self.trimap) as trimap: return trimap.copy()
@@ -79,7 +81,7 @@ class PetDataset(Dataset):
         cache_dir=None, # folder for the decode-once cache; None decodes at each access
         seed:int=0, # seed of the transforms
     ):
-        if size < 1: raise ValueError(f'size={size}: use 1 or more pixels')
+        if size < 1: raise UserError(f'size={size}: use 1 or more pixels')
         self.records, self.size, self.border = list(records), size, border
         self.transform, self.seed = transform, seed
         self.epoch = torch.zeros((), dtype=torch.int64).share_memory_() # worker processes see it

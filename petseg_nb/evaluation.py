@@ -4,25 +4,20 @@
 
 # %% auto #0
 __all__ = ['THRESHOLDS', 'at_original_size', 'probability_histogram', 'PictureScore', 'score_picture', 'evaluate', 'bootstrap',
-           'summarize_pictures', 'summarize_groups', 'counts_at_thresholds', 'sweep', 'choose_threshold',
-           'cross_validate']
+           'summarize_pictures', 'summarize_groups', 'counts_at_thresholds', 'sweep', 'choose_threshold']
 
 # %% ../nbs/course/10_evaluation.ipynb #889ff03b
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
-from .core.config import TrainConfig
-from .data import EpochBatches, PetDataset, PetRecord
 from .core.disk import progress
+from .data import PetDataset, PetRecord
 from .masks import trimap_to_mask
 from .metrics import boundary_f1, confusion, dice, scores, summarize
-from .training import fit
-from .checkpoints import model_for
 
 # %% ../nbs/course/10_evaluation.ipynb #801030d7
 def at_original_size(
@@ -178,25 +173,3 @@ def choose_threshold(
     interval = bootstrap(np.mean, gain) if len(d) > 1 else None
     return dict(threshold=(best + 1) / 100, pictures=len(d), dice=d[:, best].mean(),
                 gain=gain.mean(), gain_interval=interval)
-
-# %% ../nbs/course/10_evaluation.ipynb #59ac1a6f
-def cross_validate(
-    records:list, # of `PetRecord`, none of them from the test list
-    config:TrainConfig, # how each network is trained
-    transform, # of training items, as `PetDataset` takes it
-    folder:Path, # receives a run for each fold, which a second call continues
-    folds:int=5, # parts; each is held out once
-) -> list: # `(model, dataset)` for each fold: a trained network, and pictures that it has not seen
-    "Train a network for each fold on the other folds: its last epoch's, whatever its fold says"
-    result = []
-    for k in range(folds):
-        others = [r for i, r in enumerate(records) if i % folds != k]
-        train = PetDataset(others, config.size, config.border, transform, folder, config.seed)
-        fold = PetDataset(records[k::folds], config.size, config.border, cache_dir=folder)
-        batches = EpochBatches(len(train), config.batch_size, config.seed)
-        loaders = dict(train=DataLoader(train, batch_sampler=batches), valid=DataLoader(fold, 16))
-        (folder/f'fold{k}').mkdir(parents=True, exist_ok=True)
-        model = model_for(config)
-        fit(model, loaders, config, folder/f'fold{k}')
-        result.append((model.eval(), fold))
-    return result

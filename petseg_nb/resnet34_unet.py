@@ -11,9 +11,9 @@ from functools import partial
 import torch
 from torch import nn
 from .blocks import UpConv, check_input, make_layer, match_size
+from .core.config import check_choice
 from .core.errors import UserError
 from .data import Normalize
-from .core.config import check_choice
 from .unet import UNet
 
 # %% ../nbs/course/09_resnet34_unet.ipynb #6c30c035
@@ -112,9 +112,8 @@ class ResNet34UNet(nn.Module):
         self.ups = make_decoder(self.encoder.widths, widths, up, attention)
         self.head = make_head(widths[-1], num_classes, tail)
     def forward(self, x):
-        x = self.normalize(x)  # (B, C, H, W) float, whether it was uint8 or not
         check_input(x, self.in_channels, self.min_size)
-        maps = self.encoder(x)
+        maps = self.encoder(self.normalize(x))
         y = maps.pop()  # (B, 512, H/32, W/32)
         for up in self.ups: y = up(y, maps.pop() if maps else None)  # … (B, 16, H, W)
         return match_size(self.head(y), x)  # (B, num_classes, H, W)

@@ -8,7 +8,7 @@ __all__ = ['OPTIMIZERS', 'SCHEDULES', 'LINE', 'Run', 'add_gradients', 'update_av
            'plot_learning_rates', 'plot_predictions']
 
 # %% ../nbs/course/07_training.ipynb #1e877639
-import copy, math
+import copy, math, sys
 from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
@@ -117,7 +117,7 @@ def plain_run(
 ) -> Run:
     "A run without a schedule, in float32, for a few steps"
     config = TrainConfig(learning_rate=learning_rate, schedule='constant', precision='fp32',
-                         memory_format='contiguous', device=next(model.parameters()).device.type)
+                         memory_format='channels_last', device=next(model.parameters()).device.type)
     return Run(model.train(), config, steps=1, loss_fn=loss_fn)
 
 def overfit(
@@ -222,6 +222,7 @@ def fit(
                 bar.update()
             end_epoch(run, loaders['valid'], run_dir)
             if not quiet and rank() == 0: bar.write(LINE.format(**run.history[-1]))
+            sys.stdout.flush() # the line, into a log file too
             for callback in callbacks: callback.after_epoch(run)
     if run.best: run.model.load_state_dict(run.best)
     return run.history

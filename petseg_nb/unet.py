@@ -32,9 +32,8 @@ class UNet(nn.Module):
         self.ups = nn.ModuleList(UpConv(2*c, c, c, conv_bias, up, attention) for c in widths[::-1])
         self.head = nn.Conv2d(width, num_classes, 1)
     def forward(self, x):
-        x = self.normalize(x)  # (B, C, H, W) float, whether it was uint8 or not
         check_input(x, self.in_channels, self.min_size)
-        maps = [self.stem(x)]  # (B, 64, H, W)
+        maps = [self.stem(self.normalize(x))]  # (B, 64, H, W)
         for down in self.downs: maps.append(down(maps[-1]))  # … (B, 1024, H/16, W/16)
         x = maps.pop()
         for up in self.ups: x = up(x, maps.pop())  # (B, 512, H/8, W/8) ... (B, 64, H, W)

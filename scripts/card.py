@@ -2,8 +2,8 @@
 from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from petseg_nb.masks import overlay, trimap_to_mask
 from petseg_nb.datasets.toy import draw_pet
+from petseg_nb.masks import overlay, trimap_to_mask
 
 image, trimap = draw_pet(np.random.default_rng(5), size=340, breed='toy_beagle')
 mask = trimap_to_mask(trimap)

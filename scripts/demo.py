@@ -1,11 +1,12 @@
-"""Put beside nbs/demo/index.html what the repository does not hold: python scripts/demo.py [CHECKPOINT [FOLDER]]
+"""Put beside nbs/demo/index.html what the repository does not contain: python scripts/demo.py [CHECKPOINT [FOLDER]]
 
 The network as ONNX (by default the package's own), ONNX Runtime for browsers from npm, and three photographs."""
-import json, re, shutil, subprocess, sys, tarfile
+import re, shutil, subprocess, sys, tarfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from petseg_nb.runs.export import export_checkpoint, read_exported
+from petseg_nb.core.disk import write_json
 from petseg_nb.masks import SAMPLES
+from petseg_nb.runs.export import export_checkpoint, read_onnx
 
 RUNTIME = 'onnxruntime-web@1.30.0'
 FILES = ('ort.wasm.min.mjs', 'ort-wasm-simd-threaded.mjs', 'ort-wasm-simd-threaded.wasm')
@@ -23,9 +24,9 @@ def main(checkpoint='pretrained', folder=Path(__file__).parent.parent/'nbs'/'dem
     folder = Path(folder)
     fetch_runtime(folder)
     for name in re.findall(r'data-sample="(.+?)"', (folder/'index.html').read_text(encoding='utf-8')): shutil.copy(SAMPLES/'images'/name, folder/name)
-    export_checkpoint(Path(checkpoint), folder/'model.onnx')
-    size = read_exported(folder/'model.onnx')[1]['config']['size']
-    (folder/'model.json').write_text(json.dumps(dict(size=size)), encoding='utf-8')
+    export_checkpoint(checkpoint, folder/'model.onnx')
+    _, note = read_onnx(folder/'model.onnx')
+    write_json(dict(size=note['config']['size']), folder/'model.json')
 
 
 if __name__ == '__main__': main(*sys.argv[1:])

@@ -4,17 +4,16 @@ pets.png: toys, predicted by a RUN of `petseg_train`, and photographs, predicted
 training.gif: the same photographs while a network learns from the folder PETS of Oxford-IIIT Pet, a frame per epoch, played once."""
 import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
+from petseg_nb.checkpoints import model_for
 from petseg_nb.cli.common import read_config
 from petseg_nb.core.config import TrainConfig
 from petseg_nb.data import course_split, scan_pets
 from petseg_nb.inference import Segmenter
 from petseg_nb.masks import SAMPLES, cutout, mask_image, overlay
 from petseg_nb.runs.fit import new_loaders
-from petseg_nb.training import fit
-from petseg_nb.checkpoints import model_for
+from petseg_nb.training import Callback, fit
 
 SIDE, GAP, HEAD = 128, 4, 28 # pixels
 IMAGES = Path(__file__).parent.parent/'nbs'/'images'
@@ -41,28 +40,31 @@ def sheet(columns, head=0):
     return paper
 
 
-def film(pets):
+class Film(Callback):
     "The photographs with the mask of each epoch over them"
-    photos, frames = list(map(square, PHOTOS)), []
-    config = TrainConfig(str(pets), size=96, epochs=24, precision='fp32', device='cpu')
-    def shoot(model, history):
-        segmenter, training = Segmenter(model, config.size, 'fp32'), model.training
-        tinted = [[Image.fromarray(overlay(np.asarray(photo), segmenter(photo)))] for photo in photos]
-        model.train(training)
-        frame = sheet(tinted, HEAD)
-        text = f"epoch {history[-1]['epoch']}: validation Dice {history[-1]['valid_dice']:.2f}"
+    def begin(self, run): self.photos, self.frames = list(map(square, PHOTOS)), []
+    def after_epoch(self, run):
+        segmenter = Segmenter(run.average, run.config.size, 'fp32')
+        frame = sheet([[Image.fromarray(overlay(np.asarray(photo), segmenter(photo)))] for photo in self.photos], HEAD)
+        text = 'epoch {epoch}: validation Dice {valid_dice:.2f}'.format(**run.history[-1])
         ImageDraw.Draw(frame).text((2, 2), text, 'black', ImageFont.load_default(18))
-        frames.append(frame.quantize(128, dither=Image.Dither.NONE))
-    with TemporaryDirectory() as run: fit(model_for(config), new_loaders(config), config, Path(run), [shoot])
-    frames[0].save(IMAGES/'training.gif', save_all=True, append_images=frames[1:], duration=400, optimize=True)
+        self.frames.append(frame.quantize(128, dither=Image.Dither.NONE))
+
+
+def draw_training(pets):
+    "Train on the folder `pets`, and write the film"
+    config, film = TrainConfig(str(pets), size=96, epochs=24, precision='fp32', device='cpu'), Film()
+    fit(model_for(config), new_loaders(config), config, callbacks=[film])
+    first, *others = film.frames
+    first.save(IMAGES/'training.gif', save_all=True, append_images=others, duration=400, optimize=True)
 
 
 def main(run, pets):
-    toys = course_split(scan_pets(read_config(Path(run)/'config.json').data_path or 'data/toy_pets'))['test'][::12][:4]
+    toys = course_split(scan_pets(read_config(Path(run)/'config.json').data_path))['test'][::12][:4]
     makers = [(Segmenter.load(Path(run)/'best.pt'), [r.image for r in toys]), (Segmenter.load(), PHOTOS)]
     columns = [column(square(path), segmenter) for segmenter, paths in makers for path in paths]
     sheet(columns).quantize(256).save(IMAGES/'pets.png', optimize=True)
-    film(pets)
+    draw_training(pets)
 
 
 if __name__ == '__main__': main(*sys.argv[1:])

@@ -5,18 +5,16 @@
     petseg_train --data_path pets --augment strong --size 160 --batch_size 8 --epochs 110 --learning_rate 0.0005 --weights RUN
     python scripts/pretrained.py RUN                             # writes petseg_nb/pretrained.safetensors
 
-Sixty pictures are held out: the eight samples of the package, and of the others those whose names have the lowest SHA-256. They stand in
-`valid.txt`, so the best epoch is chosen by them, which the model card says."""
+Sixty pictures are held out: the eight samples of the package, and of the others those whose names have the lowest SHA-256. `valid.txt`
+lists them, so they choose the best epoch, which the model card says."""
 import hashlib, shutil, sys
-from dataclasses import replace
 from pathlib import Path
 import numpy as np
 from PIL import Image
+from petseg_nb.checkpoints import PRETRAINED
 from petseg_nb.data import scan_pets
-from petseg_nb.runs.export import describe, write_safetensors
-from petseg_nb.core.disk import replacing
 from petseg_nb.masks import SAMPLES, trimap_to_mask
-from petseg_nb.checkpoints import PRETRAINED, load_model
+from petseg_nb.runs.export import export_checkpoint
 
 HELD_OUT = 60
 
@@ -29,7 +27,7 @@ def held_out(names):
 
 
 def write_folder(pets, folder):
-    "Pictures and masks as `petseg_train` takes one's own, with the border of each trimap as pet"
+    "Pictures and masks in a folder of your own, with the border of each trimap as pet"
     records = sorted(scan_pets(pets), key=lambda record: record.name)
     for part in ('images', 'masks'): (folder/part).mkdir(parents=True)
     for record in records:
@@ -42,13 +40,6 @@ def write_folder(pets, folder):
         (folder/f'{part}.txt').write_text('\n'.join(names) + '\n', encoding='utf-8')
 
 
-def pack(checkpoint):
-    "Write the package's own model, without the folders of the machine that trained it"
-    model, config = load_model(checkpoint, 'cpu')
-    with replacing(PRETRAINED) as part: write_safetensors(model, part, describe(checkpoint, replace(config, data_path='', weights='', out_dir='runs', device='auto', precision='auto')))
-    print(f'{PRETRAINED}: {PRETRAINED.stat().st_size / 1e6:.2f} MB')
-
-
 if __name__ == '__main__':
     if len(sys.argv) == 3: write_folder(Path(sys.argv[1]), Path(sys.argv[2]))
-    else: pack(Path(sys.argv[1]))
+    else: export_checkpoint(Path(sys.argv[1]), PRETRAINED, 'safetensors')

@@ -7,16 +7,20 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 TASKS = {
     'masks': 'Turn trimaps into masks, and show them', 'data': 'Read the dataset', 'blocks': 'Build blocks, and measure them', 'unet': 'Build a U-Net',
-    'losses': 'Compute a loss', 'metrics': 'Score predictions', 'training': 'Train, step by step', 'augment': 'Augment pictures with their masks',
+    'losses': 'Compute a loss', 'metrics': 'Score predictions', 'training': 'Train', 'augment': 'Augment pictures with their masks',
     'resnet34_unet': 'Build a U-Net on ResNet-34', 'evaluation': 'Evaluate, and find what is hard', 'inference': 'Predict masks of any picture',
-    'drawing': 'Draw a pet', 'toy': 'Make a dataset of toy pets', 'files': 'Read, check and cache files', 'own_masks': 'Read masks of your own', 'own_data': 'Use pictures of your own', 'config': 'Configure a run', 'runs': 'Run a training that can be stopped and continued',
-    'recipes': 'Use a whole recipe', 'comparison': 'Compare recipes', 'compare': 'Compare recipes from a terminal', 'deploy': 'Export a model', 'additions': 'Add to the loop', 'processes': 'Train in several processes', 'threads': 'Leave others their cores', 'scorecard': 'Write down an evaluation',
-    'trace': 'See shapes, operations and memory', 'pictures': 'Handle large, long and many pictures', 'explore': 'Explore with sliders',
-    'web_explorers': 'Explore without a kernel', 'look_inside': 'Look inside a network', 'check': 'Check code of your own', 'check.engine': 'Write a probe', 'check.tape': 'Record what a model runs',
+    'recipes': 'Use a whole recipe', 'checkpoints': 'Save and load models', 'core.config': 'Configure a run', 'core.device': 'Choose device, precision, memory format and threads',
+    'core.distributed': 'Train in several processes', 'core.disk': 'Write files', 'core.images': 'Open pictures', 'core.tiles': 'Handle large and long pictures',
+    'core.pets': 'Read and cache pets', 'core.errors': 'Tell mistakes from bugs', 'datasets.drawing': 'Draw a pet', 'datasets.toy': 'Make a dataset of toy pets',
+    'datasets.own': 'Use your own pictures', 'datasets.audit': 'Check and download a dataset', 'runs.fit': 'Stop and continue a training', 'runs.loggers': 'Log a training',
+    'runs.compare': 'Compare recipes', 'runs.export': 'Export a model', 'runs.folders': 'Predict folders of pictures', 'show.explore': 'Explore with sliders',
+    'show.web_explorers': 'Explore without a kernel', 'show.look_inside': 'Look inside a network', 'show.trace': 'See shapes, operations and memory',
+    'show.scorecard': 'Write down an evaluation', 'check': 'Check your own code', 'check.engine': 'Write a probe', 'check.tape': 'Record what a model runs',
     'check.layers': 'Tell the order of layers', 'check.props': 'Stage data and networks for a probe', 'check.mistakes': 'Name the mistake behind a number',
     'check.blocks': 'Check a block', 'check.models': 'Check a model', 'check.losses': 'Check a loss or a metric', 'check.data': 'Check a dataset',
-    'check.training': 'Check a training step or an evaluation', 'check.load': 'Load code to check', 'check.command': 'Check a whole file', 'cli': 'Use the commands',
-    'lab': 'Open the chapters', 'pages': 'Write a chapter'}
+    'check.training': 'Check a training step or an evaluation', 'check.load': 'Load code to check', 'check.command': 'Check a whole file',
+    'cli.common': 'Write a command', 'cli.train': 'petseg_train', 'cli.evaluate': 'petseg_evaluate', 'cli.predict': 'petseg_predict', 'cli.compare': 'petseg_compare',
+    'cli.export': 'petseg_export', 'cli.check': 'petseg_check and petseg_check_data', 'cli.lab': 'petseg_lab', 'book.lab': 'Open the chapters', 'book.pages': 'Write a chapter'}
 INTRO = ('Every public function and class, by what it is for. The link leads to the page that builds it: there you find why it is so, its '
          'tests and, on the site under *API*, its parameters. Import it from the module named in the heading.')
 
@@ -26,7 +30,7 @@ def cells_of(path): return [''.join(c['source']) for c in json.loads(path.read_t
 
 def chapters():
     "Each page that a module comes from or that the course has, in the sidebar's order: path, title, summary, and the module's name if it has one"
-    for name in re.findall(r'href: ((?:course|workshop)/\w+\.ipynb)', (ROOT/'nbs'/'sidebar.yml').read_text(encoding='utf-8')):
+    for name in re.findall(r'href: ((?:course|workshop)/[\w/]+\.ipynb)', (ROOT/'nbs'/'sidebar.yml').read_text(encoding='utf-8')):
         cells = cells_of(ROOT/'nbs'/name)
         title, summary = re.match(r'# (.+)\n\n> (.+)', cells[0]).groups()
         module = re.search(r'^#\| default_exp ([\w.]+)', '\n'.join(cells), re.M)

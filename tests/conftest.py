@@ -1,5 +1,5 @@
 """Settings for all tests, and the closing line that counts them."""
-import multiprocessing, os, shutil, threading
+import multiprocessing, os, re, shutil, struct, subprocess, sys, threading, zlib
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
@@ -10,27 +10,57 @@ os.environ.setdefault('OMP_NUM_THREADS', '1') # tests run side by side, one core
 os.environ['NO_ALBUMENTATIONS_UPDATE'] = '1'
 
 ROOT = Path(__file__).parent.parent
+COMMANDS = Path(sys.executable).parent # where pip puts petseg_train and the others
 NAMES = ('chromium', 'chromium-browser', 'google-chrome')
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None) if find_spec('playwright') else None
 
 
 def has_explorers(path):
-    "Whether a notebook has widgets, which only a browser can try: it runs there, and the others run with nbdev_test. So each runs once"
-    text = path.read_text(encoding='utf-8')
-    return 'petseg_nb.explore' in text or 'petseg_nb.look_inside' in text or '"#| default_exp explore' in text
+    "Whether a notebook has explorers, which only a browser can try: it runs there, the others with nbdev_test. So each runs once"
+    page = r'show\.(explore|look_inside|web_explorers)\b'
+    return bool(re.search(rf'petseg_nb\.{page} import|#\| default_exp {page}', path.read_text(encoding='utf-8')))
+
+
+def start(*words, env=(), **options):
+    "Start a process; `words` may be paths and numbers, and `env` is added to the environment"
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen([*map(str, words)], env=os.environ | dict(env), **pipes | options)
+
+
+def finish(process, status=0, timeout=300):
+    "What a process wrote, output and errors, once it has ended with `status`"
+    out, err = process.communicate(timeout=timeout)
+    assert process.returncode == status, f'status {process.returncode} instead of {status}: {out}{err}'
+    return out, err
+
+
+def png(width, height, data=b''):
+    "The bytes of a grey PNG that claims to have this size"
+    def chunk(kind, data):
+        return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+    head = struct.pack('>IIBBBBB', width, height, 8, 0, 0, 0, 0)
+    return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', head) + chunk(b'IDAT', data) + chunk(b'IEND', b'')
+
+
+class Crafted:
+    "A pickle of it makes a file when somebody loads it"
+    def __init__(self, path): self.path = path
+    def __reduce__(self): return Path.touch, (self.path,)
 
 
 def pytest_addoption(parser):
-    parser.addoption('--flags', default='', help="notebook cells to run that are left out otherwise: 'slow', 'cuda' or both")
+    parser.addoption('--flags', default='',
+                     help="notebook cells to run that are left out otherwise: 'slow', 'cuda' or both")
 
 
 def pytest_unconfigure(config):
     "Print the counts on a line of their own, at the very end"
     reporter = config.pluginmanager.get_plugin('terminalreporter')
     if reporter is None or hasattr(config, 'workerinput'): return
-    counts = {name: len(reporter.getreports(name)) for name in ('passed', 'failed', 'error', 'skipped')}
-    if any(counts.values()):
-        print(f"\n{counts['passed']} passed, {counts['failed'] + counts['error']} failed, {counts['skipped']} skipped")
+    kinds = 'passed', 'failed', 'error', 'skipped'
+    passed, failed, error, skipped = (len(reporter.getreports(kind)) for kind in kinds)
+    if passed + failed + error + skipped:
+        print(f'\n{passed} passed, {failed + error} failed, {skipped} skipped')
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -55,16 +85,19 @@ def chromium():
     "A browser that finds no host but this machine, one for each process: Playwright allows no second"
     from playwright.sync_api import sync_playwright
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=['--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1'])
+        local = '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1'
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=[local])
         yield browser
         browser.close()
-        for child in multiprocessing.active_children(): child.kill() # a loader's worker, forked, holds the driver's pipe open for ever
+        # a loader's worker, forked, holds the driver's pipe open for ever
+        for child in multiprocessing.active_children(): child.kill()
 
 
 @pytest.fixture(scope='session')
 def real_pets():
     "The folder of real pictures that PETSEG_DATA names"
-    if 'PETSEG_DATA' not in os.environ: pytest.skip('needs real pictures: set PETSEG_DATA to the folder of Oxford-IIIT Pet')
+    if 'PETSEG_DATA' not in os.environ:
+        pytest.skip('needs real pictures: set PETSEG_DATA to the folder of Oxford-IIIT Pet')
     return Path(os.environ['PETSEG_DATA'])
 
 
@@ -77,10 +110,10 @@ def toy_pets(tmp_path_factory):
 @pytest.fixture(scope='session')
 def small_checkpoint(toy_pets, tmp_path_factory):
     "`best.pt` of a small network that has learned toy pets a little"
+    from petseg_nb.checkpoints import model_for
     from petseg_nb.core.config import TrainConfig
     from petseg_nb.data import pet_dataloaders
     from petseg_nb.training import fit
-    from petseg_nb.checkpoints import model_for
     run_dir = tmp_path_factory.mktemp('small')
     config = TrainConfig(str(toy_pets), width=4, size=64, epochs=8, precision='fp32', device='cpu')
     fit(model_for(config), pet_dataloaders(toy_pets, 64, 4), config, run_dir)

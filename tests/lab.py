@@ -24,7 +24,7 @@ class Lab:
         self.url, self.log = f'http://127.0.0.1:{port}', home/'lab.log'
         inherited = {k: v for k, v in os.environ.items() if k != 'PETSEG_DATA' and not k.startswith('JUPYTER')}
         self.process = psutil.Popen(
-            [sys.executable, '-c', 'from petseg_nb.cli import petseg_lab; petseg_lab()', '--', '--no-browser', f'--port={port}',
+            [sys.executable, '-c', 'from petseg_nb.cli.lab import petseg_lab; petseg_lab()', '--', '--no-browser', f'--port={port}',
              '--ServerApp.port_retries=0', '--IdentityProvider.token=test', '--LanguageServerManager.autodetect=False', *flags],
             cwd=home, env=inherited | {'HOME': str(home), 'PYTHONPATH': str(path)} | env,
             stdin=os.openpty()[1], stdout=self.log.open('w'), stderr=subprocess.STDOUT, start_new_session=True)

@@ -82,20 +82,35 @@ def upload(box, label):
 
 def watch(box, label): "It moves by itself, while a model trains"
 
-EXPLORERS = dict(pets=(choose, 'breed'), augmentation=(choose, 'preset'), threshold=(drag, 'threshold'), losses=(drag, 'x of the disc'),
-                 layers=(press, 'layer'), maps=(choose, 'layer'), checkpoints=(drag, 'rank'), prediction=(upload, 'Choose a picture'),
-                 monitor=(watch, ''))
+WIDGETS = dict(pets=(choose, 'breed'), layers=(press, 'layer'), maps=(choose, 'layer'), checkpoints=(drag, 'rank'),
+               prediction=(upload, 'Choose a picture'), monitor=(watch, ''))
+WITHOUT_KERNEL = dict(threshold='threshold', losses='x', augmentation='seed') # a slider of each
+DRAWN = "canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some(value => value)"
 
 
 def explorers(page):
     "Each explorer on the page: its name and its box"
     for box in page.locator('[class*=petseg-]', has=page.locator('.petseg-picture')).all():
         yield re.search(r'petseg-(\w+)', box.get_attribute('class'))[1], box
+    for box in page.locator('.petseg-web').all(): yield box.get_attribute('id').removeprefix('petseg-'), box
 
 
 def is_stuck(name, box):
     "Whether using an explorer leaves its picture as it was"
-    action, label = EXPLORERS[name]
+    return script_is_stuck(name, box) if name in WITHOUT_KERNEL else widget_is_stuck(name, box)
+
+
+def script_is_stuck(name, box):
+    canvas, slider = box.locator('canvas').first, box.locator(f'[name={WITHOUT_KERNEL[name]}]')
+    try: box.page.wait_for_function(DRAWN, arg=canvas.element_handle(), timeout=20_000)
+    except playwright.TimeoutError: return True
+    before = canvas.evaluate('canvas => canvas.toDataURL()')
+    slider.fill(slider.get_attribute('max'))
+    return canvas.evaluate('canvas => canvas.toDataURL()') == before
+
+
+def widget_is_stuck(name, box):
+    action, label = WIDGETS[name]
     picture = box.locator('.petseg-picture')
     before = '1' if action is watch else picture.get_attribute('data-draws') or '0'
     action(box, label)
@@ -182,21 +197,26 @@ def test_chapter_in_jupyterlab(page, lab, name):
     open_chapter(page, lab, name, run)
     screenshots(page, name)
     assert faults(page, run) == {}
-    here = {'workshop/show/look_inside.ipynb': {'layers', 'maps'}, 'workshop/show/explore.ipynb': set(EXPLORERS) - {'layers', 'maps'}}
+    here = {'workshop/show/look_inside.ipynb': {'layers', 'maps'}, 'workshop/show/explore.ipynb': set(WIDGETS) - {'layers', 'maps'},
+            'workshop/show/web_explorers.ipynb': set(WITHOUT_KERNEL)}
     if name in here: assert {box for box, _ in explorers(page)} == here[name]
 
 
 STUCK = """from ipywidgets import Image, IntSlider, VBox
 VBox([IntSlider(description='rank'), Image(value=b'', _dom_classes=['petseg-picture'])], _dom_classes=['petseg-checkpoints'])"""
+STILL = """from IPython.display import HTML
+HTML('<div class="petseg-web" id="petseg-losses"><input type="range" name="x" max="9"><canvas></canvas></div><script>'
+     'document.querySelector("canvas").getContext("2d").fillRect(0, 0, 9, 9)</script>')"""
 
 def test_faults_are_seen(page, lab):
     cells = [new_markdown_cell('A $$ b, **c **, @fig-a, [d](e f), $\\undefined{x}$\n::: {.callout-note}\n<b>fine</b>'),
              new_markdown_cell('![](nowhere.png) ![](https://elsewhere.example/a.png)\n\n```mermaid\nflowchart nonsense -->\n```'),
              new_code_cell('#| slow\nleft out', outputs=[new_output('display_data', {'application/vnd.jupyter.widget-view+json': dict(model_id='gone')})]),
-             new_code_cell(STUCK), new_code_cell('print("IntSlider(children=(")'), new_code_cell('1/0'), new_code_cell('2')]
+             new_code_cell(STUCK), new_code_cell(STILL), new_code_cell('print("IntSlider(children=(")'), new_code_cell('1/0'), new_code_cell('2')]
     kernel = dict(name='python3', language='python', display_name='python3') # without it JupyterLab asks for one
     nbformat.write(new_notebook(cells=cells, metadata=dict(kernelspec=kernel)), lab.folder/'faults.ipynb')
     open_chapter(page, lab, 'faults.ipynb')
     seen = faults(page)
+    assert seen['stuck explorer'] == ['checkpoints', 'losses']
     assert set(seen) == {'error', 'not run', 'raw markup', 'formula', 'dead widget', 'diagram', 'stuck explorer', 'broken image',
                          'request to elsewhere'}

@@ -7,7 +7,8 @@ import pytest
 import torch
 import my_petseg
 from conftest import ROOT
-from petseg_nb.check import CHECKERS
+from petseg_nb.check import CHECKERS, check_dataset
+from petseg_nb.core.config import CHOICES
 import strangers
 from students import NOTED, RIGHT, RawTrimap, WRONG
 
@@ -42,6 +43,13 @@ def test_the_exercise_can_be_solved(solved, tmp_path, monkeypatch):
     assert names['history'][-1] > .85 and len(names['reports']) == 11
 
 
+def test_each_checker_is_in_the_table_the_help_and_the_star_import():
+    names = {}
+    exec('from petseg_nb.check import *', names)
+    assert list(CHECKERS) == CHOICES['checker']
+    for key, kind in CHECKERS.items(): assert kind.check is names[f'check_{key}']
+
+
 def named(checker, thing, *_): return f'{checker.__name__}({getattr(thing, "__name__", type(thing).__name__)})'
 
 
@@ -58,7 +66,7 @@ def test_a_variant_passes_with_a_note(checker, thing, flags, words):
 
 
 def test_a_raw_trimap_is_one_finding():
-    assert sum(f.ok is False for f in CHECKERS['dataset'](RawTrimap).findings) == 1
+    assert sum(f.ok is False for f in check_dataset(RawTrimap).findings) == 1
 
 
 @pytest.mark.parametrize('checker, thing, flags, words', [pytest.param(*case, id=named(*case)) for case in WRONG])
@@ -123,7 +131,7 @@ def states(): return (torch.get_rng_state().tolist(), np.random.get_state()[1].t
 def test_nothing_stops_a_checker(kind, capfd):
     before = states()
     for wild in WILD:
-        report = CHECKERS[kind](wild, seconds=.5)
+        report = CHECKERS[kind].check(wild, seconds=.5)
         assert not report.passed and report.findings[0].evidence, f'{wild}: {report}'
     assert states() == before and capfd.readouterr() == ('', '')
     assert 'sleep\x00611' not in [p.read_text() for p in Path('/proc').glob('[0-9]*/cmdline')]
@@ -157,6 +165,18 @@ def test_the_command_on_a_module(tmp_path, source, name, status, words):
     assert done.stderr.count('\n') == (status == 2)
 
 
+def test_a_submission_runs_once_and_in_a_process_of_its_own(tmp_path):
+    (tmp_path/'submission.py').write_text('import os\nprint("run", os.getpid(), file=open("log", "a"))\n' + RIGHT_MODULE)
+    for i, name in enumerate(['MyDoubleConv', 'my_dice'], 1):
+        assert petseg_check(f'submission.py:{name}', cwd=tmp_path).returncode == 0
+        runs = (tmp_path/'log').read_text().splitlines()
+        assert len(runs) == len(set(runs)) == i
+    done = subprocess.run([sys.executable, '-c', f'import os; open("me", "w").write(str(os.getpid())); from petseg_nb.check.command import check_thing; '
+                           'assert check_thing("submission.py:my_dice").passed; import sys; assert "submission" not in sys.modules'],
+                          cwd=tmp_path, env=os.environ | {'PYTHONPATH': str(ROOT)})
+    assert done.returncode == 0 and (tmp_path/'me').read_text() not in (tmp_path/'log').read_text()
+
+
 def test_the_command_on_a_notebook(solved, tmp_path):
     solved['cells'].append(dict(cell_type='code', source='raise KeyError("a cell that nothing needs")'))
     (tmp_path/'my_petseg.ipynb').write_text(json.dumps(solved))
@@ -188,7 +208,7 @@ def test_the_command_on_a_folder(solved, tmp_path):
 
 
 def test_three_lines_make_tests(tmp_path):
-    page = json.loads((ROOT/'nbs'/'workshop'/'check_command.ipynb').read_text(encoding='utf-8'))
+    page = json.loads((ROOT/'nbs'/'workshop'/'check'/'command.ipynb').read_text(encoding='utf-8'))
     text = next(''.join(c['source']) for c in page['cells'] if '## As tests' in ''.join(c['source']))
     code = re.search(r'```python\n(.*?)```', text, re.S)[1].replace('my_petseg.ipynb', 'mine.py')
     (tmp_path/'test_mine.py').write_text(code)

@@ -1,11 +1,11 @@
-"""The page that predicts in the browser, in real Chromium: its masks against Python's, its messages, its width, and whom it asks."""
+"""The page that predicts in the browser, in real Chromium: its masks, its messages, its width, and what it requests."""
 import io, re, shutil, subprocess, sys, time
-from functools import partial
+from contextlib import contextmanager
 import numpy as np
 import pytest
 from PIL import ExifTags, Image
 from conftest import CHROMIUM, ROOT
-from petseg_nb.runs.export import read_exported, segment
+from petseg_nb.inference import Segmenter
 from petseg_nb.masks import SAMPLES
 
 playwright = pytest.importorskip('playwright.sync_api', reason='needs playwright: pip install playwright')
@@ -16,34 +16,53 @@ PICTURES = sorted((SAMPLES/'images').iterdir())
 
 @pytest.fixture(scope='session')
 def demo(small_checkpoint, tmp_path_factory, serve):
-    "The page with a small network, and a server: its address, and the network as Python runs it"
+    "The page with a small network on a server: its address, and a function from a picture to the mask of Python"
     site = tmp_path_factory.mktemp('site')
     (site/'demo').mkdir()
     for name in ('index.html', 'demo.css', 'demo.js'): shutil.copy(ROOT/'nbs'/'demo'/name, site/'demo'/name)
     shutil.copytree(ROOT/'nbs'/'images', site/'images')
-    run = subprocess.run([sys.executable, ROOT/'scripts/demo.py', small_checkpoint, site/'demo'], capture_output=True, text=True)
+    script = [sys.executable, ROOT/'scripts/demo.py', small_checkpoint, site/'demo']
+    run = subprocess.run(script, capture_output=True, text=True)
     if "'npm', 'pack'" in run.stderr: pytest.skip('npm has no onnxruntime-web: no network?')
     assert run.returncode == 0, run.stderr
-    net, about = read_exported(site/'demo'/'model.onnx')
-    return f'{serve(site)}/demo/index.html', partial(segment, net, size=about['config']['size'])
+    def predict(picture, threshold=.5):
+        return Segmenter.load(small_checkpoint, 'cpu', precision='fp32', threshold=threshold)(picture)
+    return f'{serve(site)}/demo/index.html', predict
 
 
-@pytest.fixture(scope='module')
-def page(demo, chromium):
-    "The page, loaded, which notes requests and errors"
+@contextmanager
+def opened(chromium, address):
+    "The page, loaded, with its requests and errors in lists; in the end it must have asked no other machine"
     page = chromium.new_page(viewport={'width': 1280, 'height': 900}, accept_downloads=True)
     page.requests, page.errors = [], []
     page.on('request', lambda request: page.requests.append((request.method, request.url)))
     page.on('console', lambda message: page.errors.append(message.text) if message.type == 'error' else None)
     page.on('pageerror', lambda error: page.errors.append(str(error)))
-    page.goto(demo[0])
+    page.goto(address)
     wait(page, 'ready')
     yield page
     page.close()
+    ours = address.removesuffix('demo/index.html')
+    others = [(method, url) for method, url in page.requests
+              if method != 'GET' or not url.startswith((ours, f'blob:{ours}'))]
+    assert page.requests and not others, others
+
+
+@pytest.fixture(scope='module')
+def page(demo, chromium):
+    "One page for the tests of a process; in the end it must have met no error but the one that a test makes"
+    with opened(chromium, demo[0]) as page: yield page
+    assert [error for error in page.errors if 'notes.jpg' not in error] == []
 
 
 def wait(page, state): page.wait_for_function(f'() => document.body.dataset.state == "{state}"', timeout=120_000)
 def status(page): return page.get_by_role('status').inner_text()
+
+
+def says(page, words):
+    "Wait until the page's message begins with `words`"
+    begins = "words => document.getElementById('status').textContent.startsWith(words)"
+    page.wait_for_function(begins, arg=words, timeout=60_000)
 
 
 def choose(page, name, data, state='done'):
@@ -102,13 +121,15 @@ def test_the_threshold_acts_at_once_and_the_cutout_has_the_mask(demo, page):
     choose(page, 'my.cat.jpg', data)
     before, drawn = len(page.requests), page.locator('#picture').evaluate('canvas => canvas.toDataURL()')
     page.locator('#threshold').fill('0.3')
-    assert page.locator('#picture').evaluate('canvas => canvas.toDataURL()') != drawn and page.locator('#value').inner_text() == '0.30'
+    assert page.locator('#picture').evaluate('canvas => canvas.toDataURL()') != drawn
+    assert page.locator('#value').inner_text() == '0.30'
     name, cutout = downloaded(page, 'cutout')
     assert name == 'my.cat_cutout.png' and cutout.shape[2] == 4
     mask = demo[1](data, threshold=.3)
     assert ((cutout[..., 3] > 0) == mask).mean() >= .995
     pet = (cutout[..., 3] > 0) & mask
-    assert np.abs(cutout[pet][:, :3].astype(int) - np.array(Image.open(PICTURES[0]))[pet]).max() <= 8 # JPEG decoders differ
+    colours = np.array(Image.open(PICTURES[0]))
+    assert np.abs(cutout[pet][:, :3].astype(int) - colours[pet]).max() <= 8 # JPEG decoders differ
     assert len(page.requests) - before <= 1 # the download itself
     page.locator('#threshold').fill('0.5')
 
@@ -125,13 +146,14 @@ def test_views_can_be_chosen_from_the_keyboard(page):
 
 def test_a_sample_and_a_dropped_file(page):
     page.get_by_role('button', name='A striped cat on a sofa').click()
-    page.wait_for_function("() => document.getElementById('status').textContent.startsWith('Bengal_43.jpg: the pet takes')", timeout=60_000)
+    says(page, 'Bengal_43.jpg: the pet takes')
     page.evaluate("""async () => {
-        const file = new File([await (await fetch('Abyssinian_24.jpg')).blob()], 'dropped.jpg'), dataTransfer = new DataTransfer()
-        dataTransfer.items.add(file)
-        document.getElementById('drop').dispatchEvent(new DragEvent('drop', {dataTransfer, bubbles: true, cancelable: true}))
+        const blob = await (await fetch('Abyssinian_24.jpg')).blob(), dataTransfer = new DataTransfer()
+        dataTransfer.items.add(new File([blob], 'dropped.jpg'))
+        const drop = new DragEvent('drop', {dataTransfer, bubbles: true, cancelable: true})
+        document.getElementById('drop').dispatchEvent(drop)
     }""")
-    page.wait_for_function("() => document.getElementById('status').textContent.startsWith('dropped.jpg: ')", timeout=60_000)
+    says(page, 'dropped.jpg: ')
     wait(page, 'done')
 
 
@@ -146,7 +168,8 @@ def test_what_cannot_be_read_is_named(page):
 def test_fits_and_can_be_read(page, width, scheme):
     page.emulate_media(color_scheme=scheme)
     page.set_viewport_size({'width': width, 'height': 900})
-    choose(page, 'a cat with a long name that somebody gave to this file of theirs.jpg', encoded(photo(1500, 500), format='JPEG'))
+    name = 'a cat with a long name that somebody gave to this file of theirs.jpg'
+    choose(page, name, encoded(photo(1500, 500), format='JPEG'))
     assert page.evaluate('document.documentElement.scrollWidth') <= width
     folder = ROOT/'test-artifacts'/'demo'
     folder.mkdir(parents=True, exist_ok=True)
@@ -161,20 +184,27 @@ def test_fits_and_can_be_read(page, width, scheme):
 
 def contrast(*colours):
     "WCAG's ratio of two colours, as a browser names them"
-    light = lambda c: np.where((x := np.array([int(n) for n in re.findall(r'\d+', c)[:3]]) / 255) <= .04045, x / 12.92, ((x + .055) / 1.055)**2.4) @ (.2126, .7152, .0722)
+    def light(colour):
+        x = np.array([int(n) for n in re.findall(r'\d+', colour)[:3]]) / 255
+        return np.where(x <= .04045, x / 12.92, ((x + .055) / 1.055)**2.4) @ (.2126, .7152, .0722)
     low, high = sorted(map(light, colours))
     return (high + .05) / (low + .05)
 
 
 def test_everything_has_a_name(page):
-    unnamed = page.evaluate("""[...document.querySelectorAll('button, input, a, canvas')].filter(e =>
-        !(e.textContent.trim() || e.getAttribute('aria-label') || e.labels?.length || e.querySelector('img[alt]:not([alt=""])'))).map(e => e.outerHTML)""")
+    unnamed = page.evaluate("""[...document.querySelectorAll('button, input, a, canvas')].filter(e => !(
+        e.textContent.trim() || e.getAttribute('aria-label') || e.labels?.length ||
+        e.querySelector('img[alt]:not([alt=""])'))).map(e => e.outerHTML)""")
     assert unnamed == []
 
 
-def test_nothing_leaves_the_page(demo, page): # the last of this file: all requests of the tests before
-    origin = demo[0].removesuffix('demo/index.html')
-    assert page.requests and all(method == 'GET' and url.startswith((origin, f'blob:{origin}')) for method, url in page.requests), page.requests
-    assert [e for e in page.errors if 'notes.jpg' not in e] == []
-    refused = page.evaluate("fetch('https://elsewhere.example/').then(() => false, error => true)")
-    assert refused and 'Content Security Policy' in ' '.join(page.errors)
+def test_nothing_leaves_the_page(demo, chromium):
+    "A sample, a file and a download ask nobody else, and the browser would refuse a script that does"
+    with opened(chromium, demo[0]) as page:
+        page.locator('[data-sample]').first.click()
+        wait(page, 'done')
+        choose(page, 'cat.jpg', PICTURES[0].read_bytes())
+        downloaded(page, 'cutout')
+        assert page.errors == []
+        assert page.evaluate("fetch('https://elsewhere.example/').then(() => false, error => true)")
+        assert 'Content Security Policy' in ' '.join(page.errors)

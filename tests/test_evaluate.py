@@ -1,5 +1,5 @@
 """`petseg_evaluate` as a user runs it: its files, its numbers, and what it refuses."""
-import csv, json, os, subprocess, sys
+import csv, json, os, shutil, subprocess, sys
 from pathlib import Path
 from statistics import fmean
 import numpy as np
@@ -51,13 +51,13 @@ def test_summary_is_the_mean_of_the_table(evaluation):
 
 @torch.inference_mode()
 def test_scores_agree_with_torchmetrics(evaluation, checkpoint, toy_pets):
-    from petseg_nb.data import PetDataset, course_split, normalize, scan_pets
+    from petseg_nb.data import PetDataset, course_split, scan_pets
     from petseg_nb.checkpoints import load_model
     part, _, rows, summary = evaluation
     model, _ = load_model(checkpoint, 'cpu')
     dataset = PetDataset(course_split(scan_pets(toy_pets))[part], 32)
     images, masks = map(torch.stack, zip(*(dataset[i] for i in range(len(dataset)))))
-    p = model(normalize(images)).sigmoid()
+    p = model(images).sigmoid()
     how = dict(threshold=.4, multidim_average='samplewise')
     for name, f in dict(dice=tmf.binary_f1_score, precision=tmf.binary_precision, recall=tmf.binary_recall).items():
         np.testing.assert_allclose([float(row[name]) for row in rows], f(p, masks, **how), atol=1e-6)
@@ -97,6 +97,38 @@ def test_ignored_border_has_no_boundary_score(checkpoint, toy_pets, tmp_path):
     with open(tmp_path/'a b'/'per_image.csv') as f: assert {row['boundary_f1'] for row in csv.DictReader(f)} == {''}
     summary = json.loads((tmp_path/'a b'/'summary.json').read_text())
     assert summary['all']['boundary_f1'] is None and summary['border'] == 'ignore'
+
+
+def test_a_checkpoint_without_its_run_needs_the_pictures(checkpoint, toy_pets, tmp_path):
+    (tmp_path/'alone').mkdir()
+    alone = shutil.copy(checkpoint, tmp_path/'alone')
+    done = run('petseg_evaluate', toy_pets, alone)
+    assert done.returncode == 2 and 'alone has no config.json, which names the pictures: give --data_path' in done.stderr
+    assert run('petseg_evaluate', toy_pets, alone, '--data_path', toy_pets).returncode == 0
+    assert run('petseg_evaluate', toy_pets, checkpoint).returncode == 0
+    tables = [(folder/'valid'/'per_image.csv').read_text() for folder in (tmp_path/'alone', checkpoint.parent)]
+    assert tables[0] == tables[1]
+
+
+def test_your_own_masks_are_read_as_the_run_read_them(small_checkpoint, toy_pets, tmp_path):
+    "The folder and the value of the object are those of the run, unless flags say otherwise"
+    own, run_dir = tmp_path/'own', tmp_path/'run'
+    for folder in (own/'images', own/'masks', run_dir): folder.mkdir(parents=True)
+    for i, path in enumerate(sorted((toy_pets/'images').glob('*.jpg'))[:12]):
+        shutil.copy(path, own/'images')
+        trimap = np.array(Image.open(toy_pets/'annotations'/'trimaps'/f'{path.stem}.png'))
+        Image.fromarray(np.array([0, 7, 0, 9], np.uint8)[trimap]).save(own/'masks'/f'{path.stem}.png')
+    for part, names in dict(train=slice(0, 9), valid=slice(9, 12)).items():
+        (own/f'{part}.txt').write_text('\n'.join(path.stem for path in sorted((own/'images').iterdir())[names]))
+    shutil.copy(small_checkpoint, run_dir)
+    (run_dir/'config.json').write_text(json.dumps(dict(data_path=str(own), mask_value='7', size=64, width=4)))
+    def share(*flags):
+        done = run('petseg_evaluate', toy_pets, run_dir/'best.pt', *flags)
+        assert done.returncode == 0, done.stderr
+        with open(run_dir/'valid'/'per_image.csv') as f: return fmean(float(row['pet_share']) for row in csv.DictReader(f))
+    assert share('--mask_value', '9') < .5 * share()
+    done = run('petseg_evaluate', toy_pets, run_dir/'best.pt', '--data_path', own) # the value belongs to the folder of the run
+    assert done.returncode == 2 and '--mask_value' in done.stderr
 
 
 def test_real_pictures(checkpoint, toy_pets, real_pets, tmp_path):

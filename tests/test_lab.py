@@ -1,4 +1,4 @@
-"""`petseg_lab` from an installed package: the chapters travel with the wheel, a copy of the old order is tidied, and nothing stays behind."""
+"""`petseg_lab` from an installed package: the chapters travel with the wheel, an older copy is brought up to date, and nothing stays behind."""
 import hashlib, json, os, shutil, signal, subprocess, sys, zipfile
 import numpy as np
 import psutil, pytest
@@ -31,7 +31,7 @@ def test_wheel_brings_all_chapters(installed):
 
 def test_wheel_brings_the_model_that_predicts_without_a_checkpoint(installed, tmp_path):
     photo = installed/'petseg_nb/samples/images/Bengal_43.jpg'
-    run = subprocess.run([sys.executable, '-c', 'import petseg_nb, sys; from petseg_nb.cli import petseg_predict; petseg_predict(); print(petseg_nb.__file__)',
+    run = subprocess.run([sys.executable, '-c', 'import petseg_nb, sys; from petseg_nb.cli.predict import petseg_predict; petseg_predict(); print(petseg_nb.__file__)',
                           photo, '--out_dir', 'masks'], cwd=tmp_path, env=os.environ | {'PYTHONPATH': str(installed)}, capture_output=True, text=True)
     assert run.returncode == 0 and run.stdout.splitlines()[-1] == str(installed/'petseg_nb/__init__.py'), run
     assert (installed/'petseg_nb/pretrained.safetensors').stat().st_size < 4_000_000
@@ -40,31 +40,29 @@ def test_wheel_brings_the_model_that_predicts_without_a_checkpoint(installed, tm
 
 
 def old_copy(folder):
-    "The chapters of the old order, as `petseg_lab` copied them, and one that a student has run"
+    "Chapters of an earlier version, as `petseg_lab` copied them, one of which a student has run, and a notebook of the student's own"
     folder.mkdir(parents=True)
-    for name in ('00_toy.ipynb', '01_data.ipynb', '18_pages.ipynb', 'index.ipynb', 'images/logo.svg'):
-        (folder/name).parent.mkdir(exist_ok=True)
-        (folder/name).write_text(f'the old {name}')
-    log = {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.rglob('*') if p.is_file()}
+    for name in ('index.ipynb', 'faq.ipynb'): (folder/name).write_text(f'the old {name}')
+    log = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir()}
     (folder/'.copied.json').write_text(json.dumps(log))
-    (folder/'01_data.ipynb').write_text('run by a student')
+    (folder/'faq.ipynb').write_text('run by a student')
     (folder/'mine.ipynb').write_text('made by a student')
 
 
 def test_lab_of_an_installed_package(installed, tmp_path):
-    old_copy(tmp_path/'home/petseg_lab/chapters')
+    folder = tmp_path/'home/petseg_lab/chapters'
+    old_copy(folder)
     wrong = tmp_path/'home/.local/share/jupyter/kernels/python3' # as `ipykernel install --user` of another Python leaves it
     wrong.mkdir(parents=True)
     (wrong/'kernel.json').write_text(json.dumps(dict(argv=['/nowhere/python', '{connection_file}'], display_name='wrong', language='python')))
     lab = Lab(installed, tmp_path/'home', JUPYTER_PREFER_ENV_PATH='0')
     try:
-        folder = tmp_path/'home/petseg_lab/chapters'
         assert {f['name'] for f in lab.ask('contents')['content']} == {p.name for p in folder.iterdir() if p.name != '.copied.json'}
         log = lab.log.read_text()
-        assert f'Chapters: {folder}. Begin with course/00_first_hour.ipynb.' in log and 'now in course/' in log
-        assert f'{folder}/01_data.ipynb: no longer in the course, kept as you changed it.' in log
-        assert {p.name for p in folder.glob('*.ipynb')} == {p.name for p in (installed/'petseg_nb/nbs').glob('*.ipynb')} | {'01_data.ipynb', 'mine.ipynb'}
-        assert (folder/'01_data.ipynb').read_text() == 'run by a student' and 'the old' not in (folder/'index.ipynb').read_text()
+        assert f'Chapters: {folder}. Begin with course/00_first_hour.ipynb.' in log
+        assert log.count('kept as you changed it') == 1 and f'{folder}/faq.ipynb: kept as you changed it.' in log
+        assert {p.name for p in folder.glob('*.ipynb')} == {p.name for p in (installed/'petseg_nb/nbs').glob('*.ipynb')} | {'mine.ipynb'}
+        assert (folder/'faq.ipynb').read_text() == 'run by a student' and 'the old' not in (folder/'index.ipynb').read_text()
         assert len(list((folder/'course').glob('*.ipynb'))) == len(list((installed/'petseg_nb/nbs/course').glob('*.ipynb'))) > 10
         lab.ask('kernels', 'POST', name='python3')
         assert [psutil.Process(p.pid).cmdline()[0] for p in lab.process.children()] == [sys.executable]

@@ -1,23 +1,25 @@
 "Small mistakes that no other test noticed: `bench/mutants.py` made each of them."
 import ast, io, os, re, sys
+from contextlib import redirect_stderr
 from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
 from PIL import Image
-from petseg_nb.show import explore
-from petseg_nb.book import lab
-from petseg_nb.book import pages
-from petseg_nb.show import scorecard
-from petseg_nb.show import web_explorers
-from petseg_nb import additions, deploy, evaluation, files, processes, runs, threads, training
+from petseg_nb import checkpoints, training
+from petseg_nb.book import lab, pages
 from petseg_nb.check import layers, models
 from petseg_nb.check import training as check_training
 from petseg_nb.check.engine import Wrong
+from petseg_nb.cli import train
+from petseg_nb.cli.compare import petseg_compare
+from petseg_nb.core import device, disk, distributed
 from petseg_nb.core.config import TrainConfig
 from petseg_nb.data import course_split, scan_pets
 from petseg_nb.masks import error_map
+from petseg_nb.runs import compare, export
+from petseg_nb.show import explore, scorecard, web_explorers
 
 SMALL = dict(width=4, size=32, epochs=1, device='cpu', precision='fp32')
 
@@ -26,70 +28,89 @@ class Terminal(io.StringIO):
     def isatty(self): return True
 
 
+@pytest.fixture
+def together(monkeypatch):
+    "A function that makes this process one of several, and notes each of its sums"
+    def join(rank, processes):
+        sums = []
+        def all_reduce(tensor):
+            sums.append(tensor.tolist())
+            tensor.mul_(processes) # all say the same
+        group = SimpleNamespace(get_rank=lambda: rank, get_world_size=lambda: processes, all_reduce=all_reduce)
+        monkeypatch.setattr(distributed, '_dist', lambda: group)
+        return sums
+    return join
+
+
 @pytest.mark.parametrize('rank', [0, 1])
-def test_only_the_first_process_shows_a_bar(rank, monkeypatch):
-    monkeypatch.setattr(files, 'process', lambda: (rank, 2))
+def test_only_the_first_process_shows_a_bar(rank, together, monkeypatch):
+    together(rank, 2)
     monkeypatch.setattr(sys, 'stderr', Terminal())
-    with files.progress(total=3) as bar: assert bool(bar.disable) == (rank > 0)
+    with disk.progress(total=3) as bar: assert bool(bar.disable) == (rank > 0)
 
 
-def test_numbers_are_added_up_over_the_processes(monkeypatch):
-    monkeypatch.setattr(additions, 'process', lambda: (0, 3))
-    monkeypatch.setattr(dist, 'all_reduce', lambda sums: sums.mul_(3)) # all say the same
-    assert additions.add_up(2, .5) == [6, 1.5]
+def test_numbers_are_added_up_over_the_processes(together):
+    sums = together(0, 3)
+    assert distributed.add_up(2, .5) == [6, 1.5] and sums == [[2, .5]]
 
 
-@pytest.mark.parametrize('rank, order', [(0, ['block', 'meet']), (1, ['meet', 'block'])])
-def test_the_first_process_goes_through_a_block_alone(rank, order, monkeypatch):
-    done = []
-    for module in (processes, additions): monkeypatch.setattr(module, 'process', lambda: (rank, 2))
-    monkeypatch.setattr(dist, 'all_reduce', lambda x: done.append('meet'))
-    with processes.first_alone(): done.append('block')
+@pytest.mark.parametrize('rank, order', [(0, ['block', [0]]), (1, [[0], 'block'])])
+def test_the_first_process_goes_through_a_block_alone(rank, order, together):
+    "The others wait for a sum of nothing"
+    done = together(rank, 2)
+    with distributed.first_alone(): done.append('block')
     assert done == order
 
 
-@pytest.mark.parametrize('gpus, here, said', [(1, 2, '2 processes on a machine with 1 GPU: start one for each GPU (--nproc_per_node 1), or use device=cpu'), (2, 2, '')])
-def test_more_processes_than_gpus_are_refused(gpus, here, said, monkeypatch):
+REFUSED = '2 processes on a machine with 1 GPU: start one for each GPU (--nproc_per_node 1), or use device=cpu'
+
+
+@pytest.mark.parametrize('gpus, said', [(1, REFUSED), (2, '')])
+def test_more_processes_than_gpus_are_refused(gpus, said, together, monkeypatch):
+    together(0, 2)
     model = SimpleNamespace(parameters=lambda: iter([SimpleNamespace(is_cuda=True)]))
-    monkeypatch.setattr(processes, 'process', lambda: (0, 2))
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: gpus)
-    monkeypatch.setattr(torch.nn.SyncBatchNorm, 'convert_sync_batchnorm', lambda model: 'its BatchNorm takes the statistics of all')
-    monkeypatch.setattr(processes, 'DistributedDataParallel', lambda model: f'parallel, and {model}')
-    monkeypatch.setenv('LOCAL_WORLD_SIZE', str(here))
-    if not said: assert processes.data_parallel(model) == 'parallel, and its BatchNorm takes the statistics of all'
+    monkeypatch.setattr(torch.nn.SyncBatchNorm, 'convert_sync_batchnorm', lambda model: 'BatchNorm of all')
+    monkeypatch.setattr(torch.nn.parallel, 'DistributedDataParallel', lambda model: f'parallel, and {model}')
+    monkeypatch.setenv('LOCAL_WORLD_SIZE', '2')
+    if not said: assert distributed.data_parallel(model) == 'parallel, and BatchNorm of all'
     else:
-        with pytest.raises(ValueError, match=re.escape(said)): processes.data_parallel(model)
+        with pytest.raises(ValueError, match=re.escape(said)): distributed.data_parallel(model)
 
 
 def test_a_training_leaves_the_group_that_it_joined(toy_pets, tmp_path, monkeypatch):
-    from petseg_nb import cli
-    monkeypatch.setattr(processes, 'join_launch', lambda: dist.init_process_group('gloo', store=dist.HashStore(), rank=0, world_size=1))
+    group = dict(store=dist.HashStore(), rank=0, world_size=1)
+    monkeypatch.setattr(train, 'join_launch', lambda: dist.init_process_group('gloo', **group))
     flags = '--data_path', toy_pets, '--out_dir', tmp_path, '--width', 4, '--size', 32, '--epochs', 1
-    cli._train([str(flag) for flag in flags])
+    train.petseg_train([str(flag) for flag in flags])
     assert not dist.is_initialized()
 
 
-@pytest.mark.parametrize('flags, said', [('--epochs 1 --size 0', 'size=0: must be above 0'), ('--epochs 0', 'epochs=0: must be above 0'),
-                                         ('--epochs 1 --seeds 0 -1', 'seed=-1: must be 0 or more'), ('--epochs 1 --accumulate 9', 'accumulate=9')])
+@pytest.mark.parametrize('flags, said', [
+    ('--epochs 1 --size 0', 'size=0: must be above 0'), ('--epochs 0', 'epochs=0: must be above 0'),
+    ('--epochs 1 --seeds 0 -1', 'seed=-1: must be 0 or more'), ('--epochs 1 --accumulate 9', 'accumulate=9')])
 def test_a_comparison_refuses_settings_before_it_draws(flags, said, tmp_path, monkeypatch):
-    from petseg_nb import compare
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=said): compare._compare(['default', *flags.split()])
-    assert not list(tmp_path.iterdir())
+    with redirect_stderr(io.StringIO()) as err, pytest.raises(SystemExit): petseg_compare(['ours', *flags.split()])
+    assert said in err.getvalue() and not list(tmp_path.iterdir())
 
 
 def test_weights_of_an_encoder_are_loaded_into_the_encoder(monkeypatch):
     seen = []
-    monkeypatch.setattr(runs, 'load_encoder', lambda encoder, weights: seen.append((encoder, weights)))
-    model = runs.model_for(TrainConfig(model='resnet34_unet', encoder_weights='imagenet', size=64, batch_size=1, device='cpu'))
+    monkeypatch.setattr(checkpoints, 'load_encoder', lambda encoder, weights: seen.append((encoder, weights)))
+    model = checkpoints.model_for(TrainConfig(model='resnet34_unet', encoder_weights='imagenet', size=64))
     assert seen == [(model.encoder, 'imagenet')]
 
 
 def test_each_fold_is_trained_on_all_batches(toy_pets, tmp_path, monkeypatch):
-    steps = []
-    monkeypatch.setattr(evaluation, 'fit', lambda model, loaders, *rest: steps.append([len(batch) for batch in loaders['train'].batch_sampler]))
+    steps, fit = [], compare.resumable_fit
+    def note(model, loaders, *args, **kwargs):
+        steps.append([len(batch) for batch in loaders['train'].batch_sampler])
+        return fit(model, loaders, *args, **kwargs)
+    monkeypatch.setattr(compare, 'resumable_fit', note)
     records = course_split(scan_pets(toy_pets))['train'][:13]
-    found = evaluation.cross_validate(records, TrainConfig(str(toy_pets), batch_size=4, **SMALL), None, tmp_path, folds=3)
+    config = TrainConfig(str(toy_pets), batch_size=4, **SMALL)
+    found = compare.cross_validate(records, config, None, tmp_path, folds=3)
     assert [len(fold) for _, fold in found] == [5, 4, 4]
     assert steps == [[4, 4], [4, 4, 1], [4, 4, 1]]
 
@@ -112,33 +133,43 @@ def test_a_function_of_one_line_is_shown_by_its_head():
 
 def test_a_damaged_export_says_why_it_can_not_be_read(tmp_path):
     (tmp_path/'cut.onnx').write_bytes(b'cut')
-    with pytest.raises(ValueError, match=r'cut\.onnx can not be read \([^)\n]{10,}\): export it again'): deploy.read_exported(tmp_path/'cut.onnx')
+    with pytest.raises(ValueError, match=r'cut\.onnx can not be read \([^)\n]{10,}\): export it again'):
+        export.read_onnx(tmp_path/'cut.onnx')
 
 
-def test_the_largest_loss_is_still_allowed():
-    deploy._refuse_a_loss(dict(dice_before=deploy.LARGEST_LOSS, dice_after=0.))
-    with pytest.raises(ValueError, match=r'0\.000 instead of 0\.\d+, and was not kept'):
-        deploy._refuse_a_loss(dict(dice_before=deploy.LARGEST_LOSS + 1e-9, dice_after=0.))
+@pytest.mark.parametrize('more', [0, 1e-9])
+def test_the_largest_loss_is_still_allowed(more, small_checkpoint, toy_pets, tmp_path, monkeypatch):
+    scores = iter([export.LARGEST_LOSS + more, 0.])
+    monkeypatch.setattr(export, '_mean_dice', lambda path, dataset: next(scores))
+    monkeypatch.setattr(export, 'CALIBRATION', 1)
+    def quantize(): return export.export_int8(small_checkpoint, tmp_path/'pet.onnx', toy_pets)
+    if not more: assert quantize()['dice_after'] == 0
+    else:
+        with pytest.raises(ValueError, match=r'0\.000 instead of 0\.\d+, and was not kept'): quantize()
+    assert (tmp_path/'pet.onnx').exists() == (not more)
 
 
 def test_a_probability_at_the_threshold_is_background():
     import matplotlib.pyplot as plt
     fig, axs = plt.subplots(1, 4)
-    record = SimpleNamespace(name='even', open_image=lambda read: read(Image.new('RGB', (2, 1))))
+    record = SimpleNamespace(name='even', open_image=lambda: Image.new('RGB', (2, 1)))
     mask = torch.tensor([[[[1, 0]]]], dtype=torch.uint8)
     scorecard._gallery_row(axs, record, torch.full((1, 1, 1, 2), .5), mask, .5)
-    assert not np.asarray(axs[2].images[0].get_array()).any() and axs[0].get_title('left') == 'even: Dice 0.000'
+    assert not np.asarray(axs[2].images[0].get_array()).any()
+    assert axs[0].get_title('left') == 'even: Dice 0.000'
     plt.close(fig)
 
 
 def test_the_verdict_is_on_masks_at_one_half():
     import matplotlib.pyplot as plt
-    truth, first, second = np.array([[1, 1, 0, 0]], np.uint8), torch.tensor([[[.9, .1, .1, .9]]]), torch.tensor([[[.9, .9, .9, .9]]])
+    truth = np.array([[1, 1, 0, 0]], np.uint8)
+    first, second = torch.tensor([[[.9, .1, .1, .9]]]), torch.tensor([[[.9, .9, .9, .9]]])
     fig = explore.draw_comparison(np.zeros((1, 4, 3), np.uint8), truth, first, second)
     titles = [ax.get_title() for ax in fig.axes]
     assert 'they differ in 50.0%' in titles and 'first: Dice 0.500' in titles and 'second: Dice 0.667' in titles
     for ax, p in zip(fig.axes[1:3], (first, second)):
-        np.testing.assert_array_equal(np.asarray(ax.images[0].get_array()), error_map(p[0] > .5, torch.from_numpy(truth)))
+        errors = error_map(p[0] > .5, torch.from_numpy(truth))
+        np.testing.assert_array_equal(np.asarray(ax.images[0].get_array()), errors)
     plt.close(fig)
 
 
@@ -154,7 +185,8 @@ def test_web_explorers_have_the_size_and_limits_of_their_pictures():
 def test_maps_begin_with_their_first_page():
     from petseg_nb.show.look_inside import explore_maps
     from petseg_nb.unet import UNet
-    box = explore_maps(UNet(width=4), torch.zeros(2, 3, 32, 32, dtype=torch.uint8), torch.zeros(2, 1, 32, 32, dtype=torch.uint8))
+    images, masks = (torch.zeros(2, c, 32, 32, dtype=torch.uint8) for c in (3, 1))
+    box = explore_maps(UNet(width=4), images, masks)
     def below(widget): return [widget, *(w for child in getattr(widget, 'children', ()) for w in below(child))]
     page, = (w for w in below(box) if getattr(w, 'description', '') == 'page')
     assert (page.value, page.min) == (1, 1)
@@ -165,47 +197,57 @@ def test_boxes_of_a_drawing_stand_side_by_side():
     from petseg_nb.show.trace import draw_unet, trace_shapes
     from petseg_nb.unet import UNet
     ax = draw_unet(trace_shapes(UNet(width=4), (1, 3, 32, 32)))
-    boxes = [(patch.get_x(), patch.get_x() + patch.get_width()) for patch in ax.patches if isinstance(patch, plt.Rectangle)]
+    patches = [patch for patch in ax.patches if isinstance(patch, plt.Rectangle)]
+    boxes = [(patch.get_x(), patch.get_x() + patch.get_width()) for patch in patches]
     assert len(boxes) > 9 and all(end < start for (_, end), (start, _) in zip(boxes, boxes[1:]))
     plt.close(ax.figure)
 
 
 def test_a_rate_is_judged_by_its_last_ten_steps(monkeypatch):
-    taken = []
-    def take_steps(model, batches, rate, loss_fn):
-        taken.append(len(list(batches)))
-        return list(range(25))
-    monkeypatch.setattr(training, 'take_steps', take_steps)
-    assert training.find_learning_rate(torch.nn.Conv2d(3, 1, 1), [1, 2, 3], None, rates=(.1, .2), steps=7) == [(.1, 19.5), (.2, 19.5)]
-    assert taken == [7, 7]
+    rates = []
+    def step(run, images, masks):
+        rates.append(run.config.learning_rate)
+        return torch.tensor(float(len(rates) - 1))
+    monkeypatch.setattr(training, 'train_step', step)
+    loader = [(torch.zeros(1, 3, 4, 4), torch.zeros(1, 1, 4, 4))] * 3
+    found = training.find_learning_rate(torch.nn.Conv2d(3, 1, 1), loader, rates=(.1, .2), steps=25)
+    assert found == [(.1, 19.5), (.2, 44.5)] and rates == [.1] * 25 + [.2] * 25
 
 
-@pytest.mark.parametrize('first, last, learns', [(.5, .4, False), (.5, .34, True), (1.4, 1.0, False), (1.4, .9, True)])
+@pytest.mark.parametrize('first, last, learns', [
+    (.5, .4, False), (.5, .34, True), (1.4, 1.0, False), (1.4, .9, True)])
 def test_a_step_that_learns_takes_off_three_tenths(first, last, learns):
     step = SimpleNamespace(run=lambda net, batches: [first, last], batch=lambda: None)
-    if learns: assert check_training._step_learns(step) == f'in 60 steps on one batch, the loss went from {first:.3f} to {last:.3f}'
+    words = f'in 60 steps on one batch, the loss went from {first:.3f} to {last:.3f}'
+    if learns: assert check_training._step_learns(step) == words
     else:
-        with pytest.raises(Wrong, match=f'from {first:.3f} to {last:.3f}'): check_training._step_learns(step)
+        with pytest.raises(Wrong, match=words): check_training._step_learns(step)
 
 
-@pytest.mark.parametrize('score, peer', dict(dice='f1_score', iou='jaccard_index', precision='precision', recall='recall', accuracy='accuracy').items())
+PEERS = dict(dice='f1_score', iou='jaccard_index', precision='precision', recall='recall', accuracy='accuracy')
+
+
+@pytest.mark.parametrize('score, peer', PEERS.items())
 def test_scores_that_a_checker_counts_are_those_of_torchmetrics(score, peer):
     import torchmetrics.functional.classification as peers
     from petseg_nb.check.mistakes import counted
     pred, mask = torch.rand(2, 4, 1, 9, 7, generator=torch.Generator().manual_seed(0)).round()
     theirs = getattr(peers, f'binary_{peer}')
-    assert counted(score, pred, mask).item() == pytest.approx(torch.stack([theirs(p, m.int()) for p, m in zip(pred, mask)]).mean().item())
+    each = torch.stack([theirs(p, m.int()) for p, m in zip(pred, mask)])
+    assert counted(score, pred, mask).item() == pytest.approx(each.mean().item())
     assert counted(score, pred, mask, pooled=True).item() == pytest.approx(theirs(pred, mask.int()).item())
 
 
 def test_a_hidden_change_is_no_place(monkeypatch):
     nothing = torch.zeros(1, 1, 64, 64)
     monkeypatch.setattr(models, '_answers', lambda net, x, z: (nothing, nothing, False))
-    assert models._net_place(SimpleNamespace(size=64, pictures=lambda: torch.zeros(1, 3, 64, 64))) == 'the end of the model hides it'
+    net = SimpleNamespace(size=64, pictures=lambda: torch.zeros(1, 3, 64, 64))
+    assert models._net_place(net) == 'the end of the model hides it'
 
 
-@pytest.mark.parametrize('args, kernels, cause', [((8, 8, 1), (3, 3, 1), 'projected although the shapes agree'), ((8, 16, 1), (3, 3), 'has no 1×1 convolution'),
-                                                  ((8, 8, 1), (3,), '')])
+@pytest.mark.parametrize('args, kernels, cause', [
+    ((8, 8, 1), (3, 3, 1), 'projected although the shapes agree'),
+    ((8, 16, 1), (3, 3), 'has no 1×1 convolution'), ((8, 8, 1), (3,), '')])
 def test_a_wrong_shortcut_is_named(args, kernels, cause, monkeypatch):
     calls = [SimpleNamespace(name='conv2d', kernel=k) for k in kernels]
     monkeypatch.setattr(layers, 'weights_of', lambda call: [torch.zeros(8, 8, call.kernel, call.kernel)])
@@ -216,7 +258,7 @@ def test_a_wrong_shortcut_is_named(args, kernels, cause, monkeypatch):
 
 @pytest.fixture
 def share(monkeypatch):
-    "`share_cores` after `age` seconds on four cores of which `worked` seconds were used by others; what it set, and how long it waited"
+    "`share_cores` on four cores, `age` seconds after it last looked, beside others that keep `worked` of them busy: waits, threads"
     def run(age, worked=0., most=4, threads_now=4):
         waited, chosen, clock = [], [], [100. + age]
         stub = SimpleNamespace(get_num_threads=lambda: threads_now, set_num_threads=chosen.append)
@@ -225,10 +267,11 @@ def share(monkeypatch):
         def sleep(seconds):
             waited.append(seconds)
             clock[0] += seconds
-        monkeypatch.setattr(threads, 'time', SimpleNamespace(monotonic=lambda: clock[0], sleep=sleep, process_time=lambda: 0.))
-        monkeypatch.setattr(threads, '_seconds_worked', lambda: (clock[0], 50. + worked * (clock[0] - 100.), 0.))
-        monkeypatch.setattr(threads, '_SHARE', dict(seen=(100., 50., 0.), most=most, threads=4))
-        threads.share_cores()
+        time = SimpleNamespace(monotonic=lambda: clock[0], sleep=sleep, process_time=lambda: 0.)
+        monkeypatch.setattr(device, 'time', time)
+        monkeypatch.setattr(device, '_seconds_worked', lambda: (clock[0], 50. + worked * (clock[0] - 100.), 0.))
+        monkeypatch.setattr(device, '_SHARE', dict(seen=(100., 50., 0.), most=most, threads=4))
+        device.share_cores()
         return waited, chosen
     return run
 
@@ -250,6 +293,7 @@ def test_threads_that_somebody_chose_stay(share):
 
 
 def test_a_core_that_is_not_counted_is_no_error(monkeypatch):
-    monkeypatch.setattr(threads.psutil, 'cpu_times', lambda percpu: [SimpleNamespace(user=1., system=2.), SimpleNamespace(user=4., system=0.)])
+    times = [SimpleNamespace(user=1., system=2.), SimpleNamespace(user=4., system=0.)]
+    monkeypatch.setattr(device.psutil, 'cpu_times', lambda percpu: times)
     monkeypatch.setattr(os, 'sched_getaffinity', lambda pid: {1, 2}, raising=False)
-    assert threads._seconds_worked()[1] == 4.
+    assert device._seconds_worked()[1] == 4.

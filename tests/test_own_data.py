@@ -1,4 +1,4 @@
-"""Pictures of one's own, as their owner uses them: each mistake with its one line, and the commands from end to end."""
+"""Your own pictures, as you use them: each mistake with its one line, and the commands from end to end."""
 import csv, io, json, shutil
 from contextlib import redirect_stderr, redirect_stdout
 import numpy as np
@@ -10,8 +10,7 @@ from petseg_nb.cli.train import petseg_train
 from petseg_nb.cli.compare import petseg_compare
 from petseg_nb.core.pets import read_pet
 from petseg_nb.masks import SAMPLES, read_sample
-from petseg_nb.datasets.own import OwnRecord, scan_own, split_records
-from petseg_nb.datasets.own import ADVICE, read_mask
+from petseg_nb.datasets.own import ADVICE, OwnRecord, read_mask, scan_own, split_records
 
 NAMES = sorted(path.stem for path in (SAMPLES/'images').iterdir())
 SMALL = ['--size', 32, '--width', 4, '--epochs', 1, '--device', 'cpu']
@@ -32,7 +31,7 @@ def cache(tmp_path, monkeypatch): monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_p
 
 @pytest.fixture
 def own(tmp_path):
-    "The eight photographs in a folder of one's own, with masks of 255 on 0; by their names five train, two validate, one tests"
+    "The eight photographs with masks of 255 on 0; by their names five train, two validate, one tests"
     root = tmp_path/'own'
     shutil.copytree(SAMPLES/'images', root/'images')
     (root/'masks').mkdir()
@@ -137,7 +136,7 @@ def test_mask_value_answers_what_the_line_asks(own, spoil, value, foreground):
     (own/'test.txt').write_text('Bengal_43')
     record, = split_records(own, str(value))['test']
     expected = trimap == foreground if foreground else trimap != 2
-    np.testing.assert_array_equal(np.array(record.open_trimap()) == 1, expected)
+    np.testing.assert_array_equal(np.array(record.read_trimap()) == 1, expected)
 
 
 def test_a_value_that_no_mask_has_is_refused(own, tmp_path):
@@ -244,5 +243,5 @@ def test_a_corrected_mask_is_read_again(own, tmp_path):
     save(own, 'Bengal_43', 255 - pixels(own, 'Bengal_43'))
     second = np.array(decode_once([record], 32, tmp_path/'decoded'))
     np.testing.assert_array_equal(first[..., 3], 3 - second[..., 3])
-    other = OwnRecord('Bengal_43', 'train', record.image, record.trimap, '0')
+    other = OwnRecord('Bengal_43', 'train', record.image, record.mask, '0')
     np.testing.assert_array_equal(decode_once([other], 32, tmp_path/'decoded')[..., 3], first[..., 3])

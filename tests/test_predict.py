@@ -1,18 +1,18 @@
 """`petseg_predict` as a user runs it: on hostile pictures, on a live stream, killed, and with its memory measured."""
 import csv, os, queue, shutil, signal, struct, subprocess, sys, threading, zlib
-from dataclasses import asdict
 from pathlib import Path
 import numpy as np
 import pytest
 import torch
 from PIL import ExifTags, Image
-from petseg_nb.core.config import TrainConfig
+from petseg_nb.core.config import TrainConfig, portable
+from petseg_nb.core.disk import save_checkpoint
 from petseg_nb.data import pet_dataloaders
 from petseg_nb.inference import Segmenter
 from petseg_nb.runs.folders import decode_rle
 from petseg_nb.resnet34_unet import MODELS
 from petseg_nb.training import fit
-from petseg_nb.checkpoints import model_for, save_checkpoint
+from petseg_nb.checkpoints import model_for
 from petseg_nb.datasets.toy import draw_toy_pet
 
 COMMAND = Path(sys.executable).parent/'petseg_predict'
@@ -23,7 +23,7 @@ def checkpoint(toy_pets, tmp_path_factory):
     "A small network that has learned a little"
     run_dir = tmp_path_factory.mktemp('run')
     config = TrainConfig(str(toy_pets), width=4, size=32, epochs=3)
-    fit(model_for(config), pet_dataloaders(toy_pets, 32, 4), config, run_dir)
+    fit(model_for(config), pet_dataloaders(toy_pets, 32, 4), config, run_dir, quiet=True)
     return run_dir/'best.pt'
 
 
@@ -157,6 +157,16 @@ def test_results_replace_neither_each_other_nor_inputs(checkpoint, tmp_path):
     for picture, mask in pairs: assert Image.open(picture).size == Image.open(mask).size
 
 
+def test_the_table_of_run_lengths_may_lie_among_the_pictures(checkpoint, tmp_path):
+    (tmp_path/'in').mkdir()
+    pet().save(tmp_path/'in'/'cat.png')
+    words = [checkpoint, tmp_path/'in', '--out_dir', tmp_path/'out', '--rle', tmp_path/'in'/'rle.csv']
+    for again in range(2): # the second time it is there when the folder is read
+        status, pairs, err = predict(*words)
+        assert status == 0 and [Path(picture).name for picture, _ in pairs] == ['cat.png'] and len(err) == 1, err
+    assert [row['ImageId'] for row in csv.DictReader(open(tmp_path/'in'/'rle.csv'))] == ['cat']
+
+
 @pytest.mark.parametrize('flags, words', [
     (['--out_dir', '/proc/nothing'], '--out_dir /proc/nothing can not be used'),
     (['--out_dir', __file__], f'--out_dir {__file__} can not be used'),
@@ -210,7 +220,7 @@ def test_a_killed_command_leaves_whole_masks(checkpoint, tmp_path):
 def test_every_model_needs_no_other_flag(tmp_path):
     for model in MODELS:
         config = TrainConfig(model=model, width=4, size=64)
-        save_checkpoint(dict(config=asdict(config), weights=model_for(config).state_dict()), tmp_path/'model.pt')
+        save_checkpoint(dict(config=portable(config), weights=model_for(config).state_dict()), tmp_path/'model.pt')
         assert Segmenter.load(tmp_path/'model.pt')(pet()).shape == pet().size[::-1]
 
 
@@ -234,7 +244,7 @@ def test_a_prediction_imports_what_it_uses(checkpoint, tmp_path):
 PEAK = '''
 import sys
 from pathlib import Path
-import petseg_nb.inference, petseg_nb.pictures # as the command does
+import cv2, petseg_nb.inference, petseg_nb.runs.folders # as the command does
 from petseg_nb.cli.predict import petseg_predict
 def used(): return int(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0]) # the most so far, in KiB; ru_maxrss is the parent's at first
 before = used()

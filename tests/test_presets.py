@@ -29,7 +29,7 @@ REPORTS = dict(
     jitter_clip=[flip(.5), moved(.5, .2, (.8, 1.2), 15), coloured(.5, .2, 0)],
     flip_cbam=[flip(.5)],
     none=[],
-    default=[flip(.5), moved(.4, .05, (.9, 1.1), 10), coloured(.4, .2, .02)], # these two are ours
+    light=[flip(.5), moved(.4, .05, (.9, 1.1), 10), coloured(.4, .2, .02)], # these two are ours
     strong=[flip(.5), moved(.8, .12, (.7, 1.4), 20), coloured(.8, .4, .04)])
 
 

@@ -1,31 +1,59 @@
-"""What a run promises, tried where a small mistake would show only after a kill, a second Ctrl-C, a long night or in another folder."""
-import io, json, multiprocessing, signal, time
-from contextlib import redirect_stderr
-from dataclasses import asdict, replace
+"""What a run promises, where a small mistake shows only after a kill, a second Ctrl-C or in another folder."""
+import io, json, multiprocessing, shutil, signal, time
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import fields, replace
 from types import SimpleNamespace
 import pytest
 import torch
-from petseg_nb import runs
-from petseg_nb.cli.train import petseg_train
-from petseg_nb.core.config import TrainConfig
+from petseg_nb import training
+from petseg_nb.checkpoints import load_model, model_for
+from petseg_nb.cli.train import MAY_CHANGE, petseg_train
+from petseg_nb.core import device as devices
+from petseg_nb.core.config import TrainConfig, portable
+from petseg_nb.core.disk import save_checkpoint
 from petseg_nb.data import EpochBatches
-from petseg_nb.runs.fit import check_finite, finish_step_first, save_run
+from petseg_nb.runs import fit as fitting
+from petseg_nb.runs.fit import check_finite, finish_step_first, new_loaders, resumable_fit
 from petseg_nb.training import Run, train_step
-from petseg_nb.checkpoints import load_model, model_for, save_checkpoint
 
-SMALL = TrainConfig(width=4, size=16, device='cpu', precision='fp32')
+SMALL = TrainConfig(width=4, size=16, device='cpu', precision='fp32', memory_format='contiguous')
 
 
-def test_the_best_epoch_is_written_before_the_run_moves_past_it(tmp_path, monkeypatch):
-    "Killed between the two files, a run does the epoch again and finds its best again; the other way round it would be lost"
-    run, written = Run(model_for(SMALL), SMALL, steps=3), []
-    def killed_at_the_second(state, path):
-        if written: raise MemoryError
-        written.append(path.name)
-    monkeypatch.setattr(runs, 'save_checkpoint', killed_at_the_second)
-    run.history = [dict(epoch=1, valid_dice=.5)]
-    with pytest.raises(MemoryError): save_run(run, tmp_path)
-    assert written == ['best.pt']
+def quickly(toy_pets, out_dir, *flags):
+    "Train for one epoch with the command, and return its run's folder"
+    petseg_train(['--data_path', str(toy_pets), '--size', '32', '--width', '4', '--epochs', '1',
+                  '--device', 'cpu', '--out_dir', str(out_dir), *flags])
+    return max(out_dir.iterdir())
+
+
+def refused(*words):
+    "The line with which `petseg_train` ends"
+    with redirect_stderr(io.StringIO()) as said, pytest.raises(SystemExit) as end:
+        petseg_train([str(word) for word in words])
+    line, = said.getvalue().splitlines()
+    assert end.value.code == 2
+    return line
+
+
+@pytest.fixture(autouse=True)
+def cached(toy_pets, monkeypatch):
+    "All tests share the decoded pictures, and leave the threads as they were"
+    monkeypatch.setenv('XDG_CACHE_HOME', str(toy_pets.parent/'cache'))
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_the_best_epoch_is_written_before_the_run_moves_past_it(toy_pets, tmp_path, monkeypatch):
+    "Killed between the two files, a run does the epoch again and finds its best again"
+    written, config = [], replace(SMALL, data_path=str(toy_pets), size=32, epochs=3)
+    def note(state, path):
+        written.append((path.name, state['epoch']))
+        if path.name == 'last.pt': raise MemoryError # as good as a kill
+    for module in (training, fitting): monkeypatch.setattr(module, 'save_checkpoint', note)
+    with pytest.raises(ValueError, match='memory'):
+        resumable_fit(model_for(config), new_loaders(config), config, tmp_path, quiet=True)
+    assert written == [('best.pt', 1), ('last.pt', 1)]
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
@@ -43,74 +71,137 @@ def test_a_second_signal_acts_at_once(number):
 
 def test_the_error_names_the_pictures_of_its_own_step():
     "The third of the last five losses, in an epoch that is at its 75th step"
-    records, batches = [SimpleNamespace(name=f'pet_{i}') for i in range(200)], EpochBatches(200, 2, seed=3)
-    loader = SimpleNamespace(batch_sampler=batches, dataset=SimpleNamespace(records=records))
+    batches = EpochBatches(200, 2, seed=3)
+    dataset = SimpleNamespace(records=[SimpleNamespace(name=f'pet_{i}') for i in range(200)])
+    loader = SimpleNamespace(batch_sampler=batches, dataset=dataset)
     run = SimpleNamespace(step=75, history=[], config=SMALL)
     losses = [torch.tensor(x) for x in (.5, .4, float('nan'), .3, .2)]
     names = ', '.join(f'pet_{i}' for i in batches.batches()[72])
-    with pytest.raises(ValueError, match=f'epoch 1, step 73: the loss is nan. Its pictures: {names}. Try'): check_finite(losses, run, loader)
+    words = f'epoch 1, step 73: the loss is nan. Its pictures: {names}. Try'
+    with pytest.raises(ValueError, match=words): check_finite(losses, run, loader)
 
 
 def test_a_run_with_an_average_predicts_with_it(tmp_path):
     raw, average = model_for(SMALL), model_for(replace(SMALL, seed=1))
-    state = dict(config=asdict(replace(SMALL, ema=.9)), weights=raw.state_dict(), average=average.state_dict())
+    state = dict(config=portable(replace(SMALL, ema=.9)), weights=raw.state_dict(), average=average.state_dict())
     save_checkpoint(state, tmp_path/'last.pt')
     loaded = load_model(tmp_path/'last.pt', 'cpu')[0].state_dict()
     assert all(torch.equal(loaded[name], value) for name, value in average.state_dict().items())
 
 
 def test_clipping_acts_on_the_gradient_in_its_own_size():
-    "With fp16 the loss is scaled up, so that no gradient is lost; a step of plain SGD is the clipped gradient times the learning rate"
+    "A step of plain SGD is the clipped gradient times the learning rate, though fp16 scales the loss"
     config = replace(SMALL, clip=1e-3, optimizer='sgd', schedule='constant', learning_rate=1., weight_decay=0.)
     run = Run(model_for(config), config, steps=3)
     run.scaler = torch.amp.GradScaler('cpu', init_scale=1024.)
     before = [p.detach().clone() for p in run.model.parameters()]
-    images = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8, generator=generator)
     train_step(run, images, (images[:, :1] > 127).byte())
     step = torch.cat([(b - p).flatten() for b, p in zip(before, run.model.parameters())]).norm()
     assert step.item() == pytest.approx(1e-3, rel=.01)
 
 
-def test_a_run_is_continued_from_any_folder(toy_pets, tmp_path, monkeypatch):
-    monkeypatch.setenv('XDG_CACHE_HOME', str(toy_pets.parent/'cache'))
-    monkeypatch.chdir(toy_pets.parent)
-    flags = ['--size', '32', '--width', '4', '--epochs', '1', '--device', 'cpu', '--out_dir', str(tmp_path/'runs')]
-    petseg_train(['--data_path', toy_pets.name, *flags])
-    run_dir, = (tmp_path/'runs').iterdir()
-    assert json.loads((run_dir/'config.json').read_text())['data_path'] == str(toy_pets.resolve())
-    monkeypatch.chdir(tmp_path)
-    petseg_train(['--resume', str(run_dir)])
+# Resuming
+
+def test_a_run_on_toy_pets_is_continued_from_any_folder(toy_pets, tmp_path, monkeypatch):
+    (tmp_path/'here'/'data').mkdir(parents=True), (tmp_path/'there').mkdir()
+    monkeypatch.setattr('petseg_nb.datasets.toy.make_toy_pets', lambda folder: shutil.copytree(toy_pets, folder))
+    monkeypatch.chdir(tmp_path/'here')
+    petseg_train(['--epochs', '1'])
+    run_dir, = (tmp_path/'here'/'runs').iterdir()
+    saved = json.loads((run_dir/'config.json').read_text())
+    assert saved['data_path'] == str(tmp_path/'here'/'data'/'toy_pets')
+    assert [saved[name] for name in ('width', 'size', 'learning_rate')] == [8, 64, 4e-3] # of toy pets
+    monkeypatch.chdir(tmp_path/'there')
+    petseg_train(['--resume', str(run_dir), '--epochs', '2'])
+    assert len((run_dir/'history.csv').read_text().splitlines()) == 3
+    assert not list((tmp_path/'there').iterdir())
 
 
-def test_a_run_waits_for_no_process_of_its_caller(toy_pets, tmp_path, monkeypatch):
+def test_a_run_is_continued_with_what_changed(toy_pets, tmp_path):
+    "The dataset moved to another machine, which has no GPU"
+    moved = shutil.copytree(toy_pets, tmp_path/'old')
+    run_dir = quickly(moved, tmp_path/'runs', '--threads', '1')
+    config = json.loads((run_dir/'config.json').read_text())
+    on_gpu = dict(device='cuda', precision='fp16', memory_format='contiguous')
+    (run_dir/'config.json').write_text(json.dumps(config | on_gpu))
+    moved.rename(tmp_path/'new')
+    changes = dict(data_path=tmp_path/'new', device='cpu', workers=1, threads=2, epochs=3)
+    flags = [str(word) for name, value in changes.items() for word in (f'--{name}', value)]
+    with redirect_stdout(io.StringIO()) as said: petseg_train(['--resume', str(run_dir), *flags])
+    line, *_ = said.getvalue().splitlines()
+    before = dict(data_path=moved, device='cuda', workers=0, threads=1, epochs=1)
+    assert line == 'resumed with ' + ', '.join(
+        f'{name} {value} instead of {before[name]}' for name, value in changes.items())
+    saved = json.loads((run_dir/'config.json').read_text())
+    assert {name: saved[name] for name in changes} == changes | dict(data_path=str(tmp_path/'new'))
+    assert saved['precision'] in ('fp32', 'bf16') # decided again, for this device
+    assert len((run_dir/'history.csv').read_text().splitlines()) == 4
+    with redirect_stdout(io.StringIO()) as said: petseg_train(['--resume', str(run_dir), '--epochs', '3'])
+    assert 'resumed with' not in said.getvalue() # nothing did
+
+
+def test_a_run_is_continued_with_nothing_else(toy_pets, tmp_path):
+    run_dir = quickly(toy_pets, tmp_path)
+    assert set(MAY_CHANGE) == {'data_path', 'device', 'workers', 'threads', 'epochs'}
+    others = {'recipe': 'ours', 'config': run_dir/'config.json'}
+    others |= {field.name: field.default for field in fields(TrainConfig) if field.name not in MAY_CHANGE}
+    for name, value in others.items():
+        words = [f'--{name}'] if isinstance(value, bool) else [f'--{name}', value]
+        line = refused('--resume', run_dir, *words)
+        assert line.endswith(f'--resume continues a run with its own settings: leave out --{name}')
+
+
+def test_no_path_of_the_machine_is_in_a_checkpoint(toy_pets, tmp_path):
+    first = quickly(toy_pets, tmp_path/'first')
+    run_dir = quickly(toy_pets, tmp_path/'runs', '--weights', str(first/'best.pt'))
+    for name in ('best.pt', 'last.pt'):
+        data = (run_dir/name).read_bytes()
+        for place in (tmp_path.name, toy_pets.parent.name, 'toy_pets'): assert place.encode() not in data
+
+
+def test_threads_are_those_asked_for_or_what_others_leave(toy_pets, tmp_path, monkeypatch):
+    looks = []
+    monkeypatch.setattr(fitting, 'share_cores', lambda: looks.append('at the cores'))
+    run_dir = quickly(toy_pets, tmp_path/'fixed', '--threads', '2')
+    assert torch.get_num_threads() == 2 and not looks
+    assert json.loads((run_dir/'config.json').read_text())['threads'] == 2
+    torch.set_num_threads(1)
+    petseg_train(['--resume', str(run_dir), '--epochs', '2'])
+    assert torch.get_num_threads() == 2 and not looks
+    quickly(toy_pets, tmp_path/'free')
+    assert looks
+
+
+# Beside others
+
+def test_a_run_waits_for_no_process_of_its_caller(toy_pets, tmp_path):
     "The loaders of a notebook keep their workers for as long as it lives"
-    monkeypatch.setenv('XDG_CACHE_HOME', str(toy_pets.parent/'cache'))
     other = multiprocessing.Process(target=time.sleep, args=(60,), daemon=True)
     other.start()
-    petseg_train(['--data_path', str(toy_pets), '--size', '32', '--width', '4', '--epochs', '1', '--device', 'cpu', '--out_dir', str(tmp_path)])
+    quickly(toy_pets, tmp_path)
     assert other.is_alive()
     other.kill()
 
 
 def test_a_launch_goes_on_in_its_own_folder_alone(toy_pets, tmp_path, monkeypatch):
-    "Given again after a machine was lost, the same command trains what is left; another command does not touch the run"
-    monkeypatch.setenv('XDG_CACHE_HOME', str(toy_pets.parent/'cache'))
+    "Given again after a machine was lost, the same command trains what is left; another is refused"
     monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'pets')
-    flags = ['--data_path', str(toy_pets), '--size', '32', '--width', '4', '--epochs', '2', '--device', 'cpu', '--out_dir', str(tmp_path)]
-    petseg_train(flags)
-    files = {path.name: path.read_bytes() for path in (tmp_path/'pets-unet').iterdir()}
-    petseg_train(flags)
-    assert {name: (tmp_path/'pets-unet'/name).read_bytes() for name in ('best.pt', 'last.pt', 'history.csv')}.items() <= files.items()
-    with pytest.raises(SystemExit) as end, redirect_stderr(io.StringIO()) as said: petseg_train([*flags, '--epochs', '3'])
-    assert end.value.code == 2 and 'pets-unet has other settings: give torchrun another --rdzv_id' in said.getvalue()
+    run_dir = quickly(toy_pets, tmp_path)
+    assert run_dir.name == 'pets-unet'
+    before = {name: (run_dir/name).read_bytes() for name in ('best.pt', 'last.pt', 'history.csv')}
+    quickly(toy_pets, tmp_path)
+    assert {name: (run_dir/name).read_bytes() for name in before} == before
+    flags = ['--data_path', toy_pets, '--size', 32, '--width', 4, '--device', 'cpu', '--out_dir', tmp_path]
+    assert refused(*flags, '--epochs', 3).endswith('pets-unet has other settings: give torchrun another --rdzv_id')
     monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'none') # what torchrun calls a launch without a name
-    (tmp_path/'pets-unet').rename(tmp_path/'none-unet')
-    with pytest.raises(SystemExit) as end, redirect_stderr(io.StringIO()) as said: petseg_train(flags)
-    assert end.value.code == 2 and 'none-unet is there already' in said.getvalue()
+    assert quickly(toy_pets, tmp_path/'unnamed').name != 'none-unet'
 
 
 @pytest.mark.parametrize('device, asked, workers', [('cuda', -1, 2), ('cpu', -1, 0), ('cuda', 0, 0), ('cpu', 1, 1)])
 def test_two_processes_prepare_pictures_beside_a_gpu(device, asked, workers, toy_pets, monkeypatch):
-    monkeypatch.setattr(runs, 'pick_device', lambda name: torch.device(device))
-    loaders = runs.new_loaders(replace(SMALL, data_path=str(toy_pets), workers=asked))
+    monkeypatch.setattr(devices, 'pick_device', lambda name: torch.device(device))
+    config = devices.resolve(replace(SMALL, data_path=str(toy_pets), workers=asked), model_for(SMALL))
+    loaders = new_loaders(config)
     assert {part: loader.num_workers for part, loader in loaders.items()} == dict.fromkeys(('train', 'valid', 'test'), workers)

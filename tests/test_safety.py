@@ -3,6 +3,7 @@ import ast, io, os, re, sys, tarfile
 from pathlib import Path
 import pytest, yaml
 from conftest import ROOT
+from petseg_nb.core.errors import UserError
 
 SOURCES = sorted((ROOT/'petseg_nb').rglob('*.py'))
 RUNS_CODE = {('check/load.py', 'exec')} # a student's code, because that is what is asked for
@@ -35,7 +36,7 @@ def test_an_archive_with_another_checksum_is_not_unpacked(tmp_path, monkeypatch)
     monkeypatch.setattr(utils, '_urlretrieve', plant)
     monkeypatch.setattr(utils, '_get_redirect_url', lambda url, max_hops: url)
     monkeypatch.setattr(utils, '_is_remote_location_available', lambda: False)
-    with pytest.raises(OSError, match='could not be downloaded'): download_pets(tmp_path/'data')
+    with pytest.raises(UserError, match='could not be downloaded'): download_pets(tmp_path/'data')
     assert [p.name for p in tmp_path.rglob('*') if p.is_file()] == ['images.tar.gz'] # what came, packed
 
 
@@ -47,7 +48,7 @@ def test_the_encoder_is_downloaded_with_its_checksum(monkeypatch):
         asked.append((url, kwargs))
         raise OSError('no network')
     monkeypatch.setattr(_api, 'load_state_dict_from_url', refuse)
-    with pytest.raises(ConnectionError, match='connect to the network, or put .*resnet34-b627a593.pth into .*checkpoints'):
+    with pytest.raises(UserError, match='connect to the network, or put .*resnet34-b627a593.pth into .*checkpoints'):
         load_encoder(ResNet34Encoder(), 'imagenet')
     (url, kwargs), = asked
     assert kwargs['check_hash'] and re.search(r'-[0-9a-f]{8}\.pth$', url) # the hash is a part of the name

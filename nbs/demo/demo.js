@@ -1,5 +1,5 @@
-// A photo to the mask of its pet, on the visitor's machine. What Python does around the network is done here in the same way, so that
-// the masks are the same: files.resize_rgb, pictures.view_size, corners, window_weight, blend and enlarge are the originals.
+// A photo to the mask of its pet, on the visitor's machine. This script does what Python does around the network, so the masks are the
+// same. The originals are resize_rgb in petseg_nb.core.images, and view_size, corners, window_weight, blend and enlarge in petseg_nb.core.tiles.
 import * as ort from './ort.wasm.min.mjs'
 
 ort.env.wasm.numThreads = 1 // several need headers that a static site can't send

@@ -9,7 +9,7 @@ __all__ = ['check_double_conv', 'check_up_conv', 'check_res_block']
 from functools import cached_property
 import torch
 import torch.nn.functional as F
-from .engine import Checker, Report, Wrong, check, describe, name_of, probe
+from .engine import Checker, Report, Wrong, evidence_of, probe, try_probes
 from .layers import activation_of, as_double_conv, as_res_block, run_block
 from .mistakes import closest
 from .tape import (
@@ -17,7 +17,8 @@ from .tape import (
     output_of, record_calls, shaken, steady_in_eval, story_of, used_once)
 
 # %% ../../nbs/workshop/check/blocks.ipynb #ea95295d
-_DOUBLE_CONV, _RES_BLOCK, _UP_CONV = (Checker('course/03_blocks') for _ in range(3))
+_DOUBLE_CONV, _RES_BLOCK, _UP_CONV = (
+    Checker(f'check_{name}', 'course/03_blocks') for name in ('double_conv', 'res_block', 'up_conv'))
 
 class _Block:
     "A block to be checked, with 3 or 8 channels in and 8 out"
@@ -59,7 +60,7 @@ def _res_shape(block):
                        expected=out, causes=_res_causes(*args[1:]))
         except NotImplementedError: raise # a stub
         except RuntimeError as e:
-            evidence, cause = describe(e)
+            evidence, cause = evidence_of(e)
             raise Wrong(f'with (in_channels, out_channels, stride) = {args}: {evidence}',
                         cause) from None
     return ('(2, 8, 21, 24) became (2, 8, 21, 24), with 16 channels (2, 16, 21, 24), '
@@ -99,7 +100,7 @@ def _up_odd(block):
     smaller = {(2, 12, 18, 24): 'the skip was made to fit the map; the skip sets the size'}
     try: _joined_output(block, 8, 19, 25, smaller)
     except RuntimeError as e:
-        raise Wrong(f'with a map of 9×12 pixels and a skip of 19×25: {describe(e)[0]}',
+        raise Wrong(f'with a map of 9×12 pixels and a skip of 19×25: {evidence_of(e)[0]}',
                     'twice 9 is 18: resize or pad the doubled map to the size of the skip '
                     'before they are joined') from None
     return 'a map of 9×12 pixels and a skip of 19×25 became 19×25'
@@ -108,7 +109,7 @@ def _up_odd(block):
 def _up_channels(block):
     try: _joined_output(block, 6, 18, 24)
     except RuntimeError as e:
-        raise Wrong(f'with 16 channels and 6 in the skip: {describe(e)[0]}',
+        raise Wrong(f'with 16 channels and 6 in the skip: {evidence_of(e)[0]}',
                     'after the join there are skip_channels and those of the doubled map, '
                     'in_channels or in_channels // 2') from None
     return '16 and 6 in the skip became 12'
@@ -218,7 +219,7 @@ def check_double_conv(
     seconds:float=20, # time limit of each probe
 ) -> Report:
     "Check two 3×3 convolutions, each with BatchNorm and ReLU; any bias, `eps` or kind of padding"
-    return check(_DOUBLE_CONV, f'check_double_conv({name_of(block)})', _Block(block), seconds)
+    return try_probes(_DOUBLE_CONV, block, _Block, seconds)
 
 # %% ../../nbs/workshop/check/blocks.ipynb #327b1dff
 def _holds(joined, skip):
@@ -296,7 +297,7 @@ def check_up_conv(
     seconds:float=20, # time limit of each probe
 ) -> Report:
     "Check a block that doubles a map, joins the skip's channels in any order, and is a DoubleConv"
-    return check(_UP_CONV, f'check_up_conv({name_of(block)})', _Joining(block), seconds)
+    return try_probes(_UP_CONV, block, _Joining, seconds)
 
 # %% ../../nbs/workshop/check/blocks.ipynb #237e49de
 @probe('without weights, the input comes through', _RES_BLOCK)
@@ -351,4 +352,4 @@ def check_res_block(
     seconds:float=20, # time limit of each probe
 ) -> Report:
     "Check ResNet's basic block; its shortcut is the input, or 1×1 convolution and BatchNorm"
-    return check(_RES_BLOCK, f'check_res_block({name_of(block)})', _Block(block), seconds)
+    return try_probes(_RES_BLOCK, block, _Block, seconds)

@@ -7,19 +7,21 @@ __all__ = ['check_dataset']
 
 # %% ../../nbs/workshop/check/data.ipynb #6fe58424
 import copy, random, tempfile
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import ImageColor
 from scipy import ndimage
 from torch import Tensor
-from .engine import Checker, Report, Wrong, check, name_of, probe
+from .engine import Checker, Report, Wrong, probe, try_probes
 from .props import stage_pets
 from .tape import shape_of
+from ..masks import OUTLINE_COLOUR
 
 # %% ../../nbs/workshop/check/data.ipynb #102c9c5c
-_DATASET = Checker('course/02_data')
+_DATASET = Checker('check_dataset', 'course/02_data')
 
 def _picture_and_mask(
     item, # what a dataset gave
@@ -36,13 +38,17 @@ def _picture_and_mask(
     return torch.as_tensor(item[0]), torch.as_tensor(item[1])
 
 # %% ../../nbs/workshop/check/data.ipynb #0621d43d
+def _is_dataset(thing): return hasattr(type(thing), '__getitem__')
+
 class _Data:
     "A dataset to be checked"
     def __init__(self,
         source, # the student's dataset, or the class or function that makes it
-        folder:Path, # of pictures, for a class or function; None for a dataset
+        folder:Path, # of pictures, for a class or function
         augmented, # True, False, or None if that is not to be checked
-    ): self.source, self.folder, self.augmented = source, folder, augmented
+    ):
+        self.source, self.augmented = source, augmented
+        self.folder = None if _is_dataset(source) else folder
 
     @cached_property
     def dataset(self): return self.source(self.folder) if self.folder else self.source
@@ -273,7 +279,7 @@ def _outlined(image, mask):
     x = image.float()
     pixels = ((x - x.min()) / (x.max() - x.min()).clamp_min(1e-9) * 255).byte()
     pixels, pet = pixels.permute(1, 2, 0).numpy().copy(), (mask == 1).numpy()
-    pixels[ndimage.binary_dilation(pet) & ~pet] = (240, 228, 66)
+    pixels[ndimage.binary_dilation(pet) & ~pet] = ImageColor.getrgb(OUTLINE_COLOUR)
     return pixels[::max(1, len(pixels) // 96), ::max(1, pixels.shape[1] // 96)]
 
 def _small(mask):
@@ -364,9 +370,8 @@ def check_dataset(
     seconds:float=30, # time limit of each probe
 ) -> Report:
     "Check a class or function on 60 drawn pets, or a dataset on its own first 60 pictures"
-    title = f'check_dataset({name_of(dataset)})'
-    if hasattr(type(dataset), '__getitem__'):
-        return check(_DATASET, title, _Data(dataset, None, augmented), seconds)
     with tempfile.TemporaryDirectory() as parent:
-        stage_pets(folder := Path(parent)/'oxford-iiit-pet')
-        return check(_DATASET, title, _Data(dataset, folder, augmented), seconds)
+        folder = Path(parent)/'oxford-iiit-pet'
+        if not _is_dataset(dataset): stage_pets(folder)
+        prepare = partial(_Data, folder=folder, augmented=augmented)
+        return try_probes(_DATASET, dataset, prepare, seconds)

@@ -7,11 +7,11 @@ __all__ = ['SKIPPED', 'check_dice_loss', 'score_number', 'zero_note', 'check_met
 
 # %% ../../nbs/workshop/check/losses.ipynb #2cb0e3fc
 import copy
-from functools import cached_property
+from functools import cached_property, partial
 import numpy as np
 import torch
 from torch import Tensor
-from .engine import Checker, Report, Wrong, check, name_of, probe
+from .engine import Checker, Report, Wrong, probe, try_probes
 from .mistakes import (
     BROADCAST, SCORE_NAMES, SHORT_BATCH, both_causes, broadcast_dice, closest, columns_of, counted,
     draw_discs, hard_cases, loss_mistakes, metric_mistakes, mistaken_masks, right_scores,
@@ -20,7 +20,7 @@ from .tape import shape_of
 from ..core.config import check_choice
 
 # %% ../../nbs/workshop/check/losses.ipynb #65e98de6
-_DICE_LOSS = Checker('course/05_losses')
+_DICE_LOSS = Checker('check_dice_loss', 'course/05_losses')
 
 class _Loss:
     "A Dice loss to be checked"
@@ -28,7 +28,6 @@ class _Loss:
         loss, # the student's function, module, or class of modules
         inputs:str, # what it takes: 'logits' or 'probabilities'
     ):
-        check_choice('inputs', inputs, ('logits', 'probabilities'))
         self.loss, self.inputs = loss, inputs
 
     def takes(self, logits:Tensor) -> Tensor: # may be changed in place
@@ -150,11 +149,11 @@ def check_dice_loss(
     seconds:float=20, # time limit of each probe
 ) -> Report:
     "Check 1 − soft Dice: per picture or pooled, with or without squares, smoothed by a few pixels"
-    title = f'check_dice_loss({name_of(loss)})'
-    return check(_DICE_LOSS, title, _Loss(loss, inputs), seconds)
+    check_choice('inputs', inputs, ('logits', 'probabilities'))
+    return try_probes(_DICE_LOSS, loss, partial(_Loss, inputs=inputs), seconds)
 
 # %% ../../nbs/workshop/check/losses.ipynb #fbba7b96
-_METRIC = Checker('course/06_metrics')
+_METRIC = Checker('check_metric', 'course/06_metrics')
 
 class _Metric:
     "A metric to be checked: a function of a batch, or a class with `update` and `compute`"
@@ -163,8 +162,6 @@ class _Metric:
         score:str, # 'dice' or 'iou'
         inputs:str, # what its predictions are: 'mask', 'logits' or 'probabilities'
     ):
-        check_choice('score', score, ('dice', 'iou'))
-        check_choice('inputs', inputs, ('mask', 'logits', 'probabilities'))
         self.metric, self.score, self.inputs = metric, score, inputs
 
     @cached_property
@@ -330,5 +327,6 @@ def check_metric(
     seconds:float=20, # time limit of each probe
 ) -> Report:
     "Check a metric: the mean over pictures, or of all pixels of the batch as one picture"
-    title = f'check_metric({name_of(metric)})'
-    return check(_METRIC, title, _Metric(metric, score, inputs), seconds)
+    check_choice('score', score, ('dice', 'iou'))
+    check_choice('inputs', inputs, ('mask', 'logits', 'probabilities'))
+    return try_probes(_METRIC, metric, partial(_Metric, score=score, inputs=inputs), seconds)

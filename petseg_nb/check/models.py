@@ -7,11 +7,11 @@ __all__ = ['check_unet', 'check_resnet34_unet']
 
 # %% ../../nbs/workshop/check/models.ipynb #c051e5c4
 import inspect, re
-from functools import cached_property
+from functools import cached_property, partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from .engine import Checker, Report, Wrong, check, name_of, probe
+from .engine import Checker, Report, Wrong, probe, try_probes
 from .layers import as_resnet34, encoder_layers
 from .mistakes import closest
 from .tape import (
@@ -20,7 +20,8 @@ from .tape import (
     used_once, weights_of)
 
 # %% ../../nbs/workshop/check/models.ipynb #ad27d436
-_UNET, _RESNET = Checker('course/04_unet'), Checker('course/09_resnet34_unet')
+_UNET = Checker('check_unet', 'course/04_unet')
+_RESNET = Checker('check_resnet34_unet', 'course/09_resnet34_unet')
 
 class _Net:
     "A model to be checked"
@@ -334,7 +335,7 @@ def check_unet(
     seconds:float=30, # time limit of each probe
 ) -> Report:
     "Check a U-Net that gives logits and halves the size four times, of any widths"
-    return check(_UNET, f'check_unet({name_of(model)})', _Net(model, 64, (4,)), seconds)
+    return try_probes(_UNET, model, partial(_Net, size=64, halvings=(4,)), seconds)
 
 # %% ../../nbs/workshop/check/models.ipynb #56236de8
 @probe('the encoder has the layers of a ResNet-34', _RESNET)
@@ -377,5 +378,4 @@ def check_resnet34_unet(
     seconds:float=30, # time limit of each probe
 ) -> Report:
     "Check a U-Net on a ResNet-34, with or without a fifth stage, that joins its four largest maps"
-    title = f'check_resnet34_unet({name_of(model)})'
-    return check(_RESNET, title, _Net(model, 128, (5, 6)), seconds)
+    return try_probes(_RESNET, model, partial(_Net, size=128, halvings=(5, 6)), seconds)

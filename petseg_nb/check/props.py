@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from PIL import Image
 from scipy import ndimage
 from torch import Tensor, nn
+from ..data import Normalize
 
 # %% ../../nbs/workshop/check/props.ipynb #35520e99
 def _draw(
@@ -57,14 +58,16 @@ class SmallNet(nn.Module):
     def __init__(self):
         super().__init__()
         torch.manual_seed(0)
+        self.normalize = Normalize() # of uint8 pictures, as the course's models do it
         self.conv, self.norm = nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4)
         self.head = nn.Conv2d(4, 1, 1)
-        self.seen = [] # (input, output, training mode, gradients on) of each call
+        self.seen = [] # (normalised input, output, training mode, gradients on) of each call
         self.log = [] # names of what happened, in order
 
     def answer(self, x): return self.head(self.norm(self.conv(x)).relu())
 
     def forward(self, x):
+        x = self.normalize(x)
         y = self.answer(x)
         self.seen.append((x.detach().clone(), y.detach().clone(),
                           self.training and self.norm.training, torch.is_grad_enabled()))

@@ -7,12 +7,13 @@ __all__ = ['check_training_step', 'check_evaluate']
 
 # %% ../../nbs/workshop/check/training.ipynb #1a66f5c6
 import copy, random
+from functools import partial
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
-from .engine import Checker, Report, Wrong, check, name_of, probe
+from .engine import Checker, Report, Wrong, probe, try_probes
 from .losses import SKIPPED, score_number, zero_note
 from .mistakes import (
     closest, columns_of, counted, draw_discs, evaluation_mistakes, right_scores)
@@ -22,7 +23,7 @@ from .tape import shape_of
 from ..core.config import check_choice
 
 # %% ../../nbs/workshop/check/training.ipynb #32afd94c
-_TRAINING = Checker('course/07_training')
+_TRAINING = Checker('check_training_step', 'course/07_training')
 
 class _Step:
     "A training step to be checked"
@@ -30,7 +31,6 @@ class _Step:
         step, # the student's function
         images:str, # what pictures it takes: 'float' or 'uint8'
     ):
-        check_choice('images', images, ('float', 'uint8'))
         self.step, self.images = step, images
 
     def batch(self, radii:tuple=(9, 5, 7, 4)) -> tuple: # `(4, 3, 32, 32)`, `(4, 1, 32, 32)`
@@ -275,15 +275,15 @@ def check_training_step(
     # a number; `loss_fn(logits, masks)` is a mean; the model comes in `eval()`, as a validation
     # leaves it; the device is that of its parameters
     step,
-    images:str='float', # 'float' (normalised) or 'uint8' (0 to 255, normalised by the step)
+    images:str='float', # 'float' (normalised) or 'uint8' (0 to 255; the model can normalise them)
     seconds:float=20, # time limit of each probe
 ) -> Report:
     "Check the step that trains on one batch, with or without gradient clipping"
-    title = f'check_training_step({name_of(step)})'
-    return check(_TRAINING, title, _Step(step, images), seconds)
+    check_choice('images', images, ('float', 'uint8'))
+    return try_probes(_TRAINING, step, partial(_Step, images=images), seconds)
 
 # %% ../../nbs/workshop/check/training.ipynb #e38ff364
-_EVALUATE = Checker('course/10_evaluation')
+_EVALUATE = Checker('check_evaluate', 'course/10_evaluation')
 
 class _Evaluation:
     "A student's evaluation of a model, and what it is tried on"
@@ -291,7 +291,6 @@ class _Evaluation:
         evaluate, # the student's function
         images:str, # what pictures it takes: 'float' or 'uint8'
     ):
-        check_choice('images', images, ('float', 'uint8'))
         self.evaluate, self.images = evaluate, images
         self.masks = draw_discs((10, 3, 7, 12, 4, 9, 6, 11, 5), 32)  # (9, 1, 32, 32)
 
@@ -457,9 +456,9 @@ def check_evaluate(
     # masks `(B, 1, H, W)`; gives a number, or a dict with 'dice'; the device is that of the
     # model's parameters
     evaluate,
-    images:str='float', # 'float' (normalised) or 'uint8' (0 to 255, normalised by the function)
+    images:str='float', # 'float' (normalised) or 'uint8' (0 to 255; the model can normalise them)
     seconds:float=20, # time limit of each probe
 ) -> Report:
     "Check the evaluation of a model: its mode, its gradients, and its score"
-    title = f'check_evaluate({name_of(evaluate)})'
-    return check(_EVALUATE, title, _Evaluation(evaluate, images), seconds)
+    check_choice('images', images, ('float', 'uint8'))
+    return try_probes(_EVALUATE, evaluate, partial(_Evaluation, images=images), seconds)

@@ -7,9 +7,8 @@ __all__ = ['petseg_check_data', 'petseg_check']
 
 # %% ../../nbs/workshop/cli/check.ipynb #b177e7dd
 import argparse, os, sys
-from .common import _run
+from .common import own_process, run_command
 from ..core.config import CHOICES
-from ..datasets.own import audit
 
 # %% ../../nbs/workshop/cli/check.ipynb #8fe49cde
 def _check_data(argv):
@@ -18,12 +17,13 @@ def _check_data(argv):
                         'folder around it; of pictures of your own, images/ and masks/')
     parser.add_argument('--mask_value', default='', help='the object in masks of your own')
     flags = vars(parser.parse_args(argv))
-    from petseg_nb.datasets.own import audit
-    print(audit(**flags))
+    own_process(keep=False)
+    from petseg_nb.datasets.own import check_data
+    print(check_data(**flags))
 
 def petseg_check_data(argv:list=None): # the command line's words; None takes them from `sys.argv`
     "Print a table of the defects of a dataset"
-    _run(_check_data, argv)
+    run_command(_check_data, argv)
 
 # %% ../../nbs/workshop/cli/check.ipynb #1e131718
 _CHECK_FLAGS = dict(inputs='what a loss or metric takes: logits, probabilities, or mask',
@@ -52,9 +52,10 @@ def _check_parser():
 def _check_code(argv):
     flags = vars(_check_parser().parse_args(argv))
     os.environ['CUDA_VISIBLE_DEVICES'] = '' # without a GPU, probes run in a process of their own
+    own_process(keep=False)
     from petseg_nb.check.command import run_checks
     sys.exit(run_checks(**flags))
 
 def petseg_check(argv:list=None): # the command line's words; None takes them from `sys.argv`
     "Check what a student wrote, and print a report, or a table of all that is found"
-    _run(_check_code, argv)
+    run_command(_check_code, argv)

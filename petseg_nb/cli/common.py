@@ -82,12 +82,13 @@ def _end_workers():
 
 def own_process(
     threads:int=0, # of PyTorch; 0 leaves as many as there are
+    keep:bool=True, # freed memory, for the next step; of large pictures that would be too much
 ) -> None:
     "Prepare a process that does nothing but run one command"
     import cv2, torch
     from petseg_nb.core.device import keep_memory
     from petseg_nb.core.images import allow_large_pictures
-    keep_memory()
+    if keep: keep_memory()
     allow_large_pictures()
     cv2.setNumThreads(1) # beside the network's threads its own would only wait
     if threads: torch.set_num_threads(threads)

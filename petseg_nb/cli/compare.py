@@ -9,9 +9,8 @@ __all__ = ['petseg_compare']
 import argparse
 from itertools import product
 from pathlib import Path
-from .common import TOY_PETS, _run, add_config_flags, cache_dir
+from .common import TOY_PETS, add_config_flags, cache_dir, own_process, run_command
 from ..core.config import CHOICES
-from ..core.errors import UserError
 from ..recipes import recipe_config
 
 # %% ../../nbs/workshop/cli/compare.ipynb #cd1e298a
@@ -50,18 +49,21 @@ def _check_settings(flags):
 
 def _compare(argv):
     _check_settings(flags := _compare_flags(argv))
+    own_process(flags.get('threads', 0))
     import matplotlib
-    from petseg_nb.runs.compare import compare, comparison_table, plot_comparison
-    from petseg_nb.core.device import keep_memory
     from petseg_nb.datasets.toy import make_toy_pets
-    keep_memory()
+    from petseg_nb.runs.compare import compare_recipes, comparison_table, plot_comparison
+    from petseg_nb.runs.fit import ShareCores
     matplotlib.use('agg')
-    if not flags.get('data_path'): flags['data_path'] = str(make_toy_pets(TOY_PETS))
-    rows, folder = compare(**flags, cache_dir=cache_dir()), flags['folder']
-    (folder/'table.md').write_text(table := comparison_table(rows) + '\n', encoding='utf-8')
+    data_path = flags.get('data_path') or make_toy_pets(TOY_PETS)
+    flags['data_path'] = str(Path(data_path).expanduser().resolve())
+    callbacks = [] if flags.get('threads') else [ShareCores()]
+    rows = compare_recipes(**flags, cache_dir=cache_dir(), callbacks=callbacks)
+    folder, table = flags['folder'], comparison_table(rows) + '\n'
+    (folder/'table.md').write_text(table, encoding='utf-8')
     plot_comparison(rows).savefig(folder/'curves.png', dpi=120)
     print(table, end='')
 
 def petseg_compare(argv:list=None): # the command line's words; None takes them from `sys.argv`
     "Train recipes under the same budget, and compare them"
-    _run(_compare, argv)
+    run_command(_compare, argv)

@@ -7,18 +7,10 @@ __all__ = ['petseg_evaluate']
 
 # %% ../../nbs/workshop/cli/evaluate.ipynb #8e0c8938
 import argparse
-from functools import partial
 from pathlib import Path
-from ..checkpoints import load_model
-from .common import TOY_PETS, _run, cache_dir
+from .common import cache_dir, own_process, read_config, run_command
 from ..core.config import CHOICES
 from ..core.errors import UserError
-from ..data import scan_pets
-from ..datasets.own import split_records
-from ..datasets.toy import make_toy_pets
-from ..masks import SAMPLES
-from ..show.scorecard import calibration_error, closing_report, evaluation_figures
-from ..show.scorecard import write_evaluation
 
 # %% ../../nbs/workshop/cli/evaluate.ipynb #f1a7fdd1
 def _evaluation_flags(argv):
@@ -26,7 +18,7 @@ def _evaluation_flags(argv):
                                      'picture, and show where it fails.')
     def flag(name, note, **kwargs): parser.add_argument(name, help=note, **kwargs)
     flag('checkpoint', "best.pt or last.pt of a run, or pretrained: the package's own", type=Path)
-    flag('--data_path', 'folder of the dataset (default: that of the training run)')
+    flag('--data_path', 'folder of the pictures (default: that of the run, from its config.json)')
     flag('--mask_value', 'as petseg_train takes it (default: that of the run, for its own data)')
     flag('--split', 'pictures to score; test is for the last look (default: valid)',
          default='valid', choices=['valid', 'test'])
@@ -44,18 +36,24 @@ def _evaluation_flags(argv):
     return args
 
 # %% ../../nbs/workshop/cli/evaluate.ipynb #d8895b9c
-def _parts(args, config):
-    "The folder of the dataset, those of its pictures that validate, and the split asked for"
+def _data_of(args, run_dir):
+    "Folder and mask value of the pictures: as the flags say, else as in the training run"
+    if args.data_path: return args.data_path, args.mask_value or ''
+    path = run_dir/'config.json'
+    if not path.exists():
+        raise UserError(f'{run_dir} has no config.json, which names the pictures: give --data_path')
+    config = read_config(path)
+    return config.data_path, args.mask_value or config.mask_value
+
+def _datasets(args, config, run_dir):
+    "The folder of the pictures, and a dataset of the split asked for and of those that validate"
     from petseg_nb.data import PetDataset, scan_pets
-    from petseg_nb.masks import SAMPLES
     from petseg_nb.datasets.own import split_records
-    from petseg_nb.datasets.toy import make_toy_pets
-    args.border = args.border or config.border
+    from petseg_nb.masks import SAMPLES
     if str(args.checkpoint) == 'pretrained' and not args.data_path:
-        records, args.split = scan_pets(SAMPLES), 'test' # eight pictures that it has not seen
-        return SAMPLES, dict(test=PetDataset(records, config.size, args.border))
-    data_path = args.data_path or config.data_path or make_toy_pets(TOY_PETS)
-    mask_value = args.mask_value or ('' if args.data_path else config.mask_value)
+        args.split = 'test' # eight pictures that it has not seen
+        return SAMPLES, dict(test=PetDataset(scan_pets(SAMPLES), config.size, args.border))
+    data_path, mask_value = _data_of(args, run_dir)
     records = split_records(data_path, mask_value)
     if not records.get(args.split):
         raise UserError(f'{data_path} has no {args.split} pictures: give another --split')
@@ -66,20 +64,25 @@ def _parts(args, config):
 # %% ../../nbs/workshop/cli/evaluate.ipynb #4589016d
 def _evaluate(argv):
     args = _evaluation_flags(argv)
+    own_process()
     import matplotlib
-    from petseg_nb.evaluation import choose_threshold, evaluate, summarize_groups
-    from petseg_nb.show.scorecard import calibration_error, closing_report, evaluation_figures
-    from petseg_nb.show.scorecard import write_evaluation
-    from petseg_nb.inference import predict_probabilities
     from petseg_nb.checkpoints import load_model
+    from petseg_nb.core.device import share_cores
+    from petseg_nb.evaluation import choose_threshold, evaluate, summarize_groups
+    from petseg_nb.inference import predict_probabilities
+    from petseg_nb.show.scorecard import (
+        calibration_error, closing_report, evaluation_figures, write_evaluation)
     model, config = load_model(args.checkpoint)
-    data_path, parts = _parts(args, config)
+    args.border = args.border or config.border
     run_dir = args.checkpoint.parent if args.checkpoint.is_file() else args.checkpoint
+    data_path, datasets = _datasets(args, config, run_dir)
     (folder := args.out_dir or run_dir/args.split).mkdir(parents=True, exist_ok=True)
-    # float32: the same scores on each machine
-    predict = partial(predict_probabilities, model, tta=args.tta, precision='fp32')
+    def predict(images):
+        share_cores()
+        # float32: the same scores on each machine
+        return predict_probabilities(model, images, tta=args.tta, precision='fp32')
     scored = {part: evaluate(predict, dataset, args.threshold, config.batch_size)
-              for part, dataset in parts.items()}
+              for part, dataset in datasets.items()}
     pictures, valid = scored[args.split], scored.get('valid')
     summary = dict(checkpoint=str(args.checkpoint), data_path=str(data_path), split=args.split,
                    border=args.border, threshold=args.threshold, tta=args.tta, size=config.size,
@@ -87,10 +90,10 @@ def _evaluate(argv):
                    best_threshold_on_valid=valid and choose_threshold(valid))
     matplotlib.use('agg')
     write_evaluation(folder, pictures, summary, evaluation_figures(
-        predict, parts[args.split], pictures, valid, args.threshold))
+        predict, datasets[args.split], pictures, valid, args.threshold))
     print(closing_report(summary, folder))
 
 # %% ../../nbs/workshop/cli/evaluate.ipynb #f1a15e02
 def petseg_evaluate(argv:list=None): # the command line's words; None takes them from `sys.argv`
     "Score a checkpoint on validation or test pictures, and write tables and figures"
-    _run(_evaluate, argv)
+    run_command(_evaluate, argv)

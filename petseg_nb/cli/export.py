@@ -8,10 +8,7 @@ __all__ = ['petseg_export']
 # %% ../../nbs/workshop/cli/export.ipynb #dbd10e8d
 import argparse
 from pathlib import Path
-from ..checkpoints import load_checkpoint
-from .common import _run
-from ..datasets.toy import make_toy_pets
-from ..runs.export import FORMATS, _need_packages, export_checkpoint, export_int8
+from .common import read_config, run_command
 from ..core.errors import UserError
 
 # %% ../../nbs/workshop/cli/export.ipynb #93cac94b
@@ -21,20 +18,19 @@ compared with PyTorch on eight photographs; a file that differs is not kept."""
 
 def _export_flags(argv):
     parser = argparse.ArgumentParser('petseg_export', description=_ABOUT)
-    parser.add_argument('checkpoint', type=Path, help='best.pt or last.pt of a run, or its folder')
-    parser.add_argument('--format', choices=list(FORMATS), default='onnx',
-                        help='onnx: for any program; torch_export: for PyTorch; safetensors: the '
-                        'weights alone, in half precision (default: onnx)')
-    parser.add_argument('--quantize', choices=['none', 'int8'], default='none',
-                        help='int8: a quarter of the size, calibrated on training pictures and '
-                        'scored on validation pictures; onnx only (default: none)')
-    parser.add_argument('--data_path', help='folder of the dataset for --quantize (default: the '
-                        'one that the checkpoint was trained on)')
-    parser.add_argument('--out', type=Path, metavar='FILE',
-                        help='where to (default: beside the checkpoint)')
+    def flag(name, note, **kwargs): parser.add_argument(name, help=note, **kwargs)
+    flag('checkpoint', "best.pt or last.pt of a run, its folder, or pretrained: the package's own",
+         type=Path)
+    flag('--format', 'onnx: for any program; safetensors: the weights alone, in half precision '
+         '(default: onnx)', choices=['onnx', 'safetensors'], default='onnx')
+    flag('--quantize', 'int8: a quarter of the size, calibrated on training pictures and scored on '
+         'validation pictures; onnx only (default: none)', choices=['none', 'int8'], default='none')
+    flag('--data_path', 'folder of the pictures for --quantize (default: that of the run, if its '
+         'config.json is beside the checkpoint)')
+    flag('--out', 'where to (default: beside the checkpoint)', type=Path, metavar='FILE')
     args = parser.parse_args(argv)
     if args.checkpoint.is_dir(): args.checkpoint /= 'best.pt'
-    ending = '-int8.onnx' * (args.quantize == 'int8') or FORMATS[args.format]
+    ending = '-int8.onnx' if args.quantize == 'int8' else f'.{args.format}'
     args.out = args.out or args.checkpoint.with_name(args.checkpoint.stem + ending)
     return args
 
@@ -44,34 +40,35 @@ def _check_flags(args):
         raise UserError(f'--quantize int8 is for --format onnx, not {args.format}')
     if args.data_path and args.quantize == 'none':
         raise UserError('--data_path names the pictures for --quantize int8: give both or none')
-    if args.out.suffix != FORMATS[args.format]:
+    if args.out.suffix != f'.{args.format}':
         raise UserError(f'--out {args.out}: a file of --format {args.format} ends in '
-                         f'{FORMATS[args.format]}')
+                        f'.{args.format}')
     if not args.out.parent.is_dir():
         raise UserError(f'--out {args.out}: {args.out.parent} is not there: make that folder')
-    _need_packages(args.format)
 
-def _quantize(args):
-    from petseg_nb.checkpoints import load_checkpoint
-    from petseg_nb.datasets.toy import make_toy_pets
-    data_path = args.data_path or load_checkpoint(args.checkpoint)['config']['data_path']
-    found = export_int8(args.checkpoint, args.out, data_path or make_toy_pets('data/toy_pets'))
-    print('calibrated on {calibrated} training pictures; Dice on {scored} validation pictures '
-          '{dice_before:.4f}, as int8 {dice_after:.4f}'.format(**found))
-    return found
+# %% ../../nbs/workshop/cli/export.ipynb #2559e9c3
+def _data_path(args):
+    "The folder of the pictures that calibrate"
+    if args.data_path: return args.data_path
+    settings = args.checkpoint.with_name('config.json')
+    if settings.is_file(): return read_config(settings).data_path
+    raise UserError('--quantize int8 calibrates on pictures: name their folder with --data_path')
 
 # %% ../../nbs/workshop/cli/export.ipynb #0f4d9463
 def _export(argv):
     args = _export_flags(argv)
     _check_flags(args)
-    if args.quantize == 'int8': found, what = _quantize(args), 'float32, on these pictures'
+    from petseg_nb.runs.export import export_checkpoint, export_int8
+    if args.quantize == 'int8':
+        print('calibrated on {calibrated} training pictures; Dice on {scored} validation pictures '
+              '{dice_before:.4f}, as int8 {dice_after:.4f}'.format(
+                  **export_int8(args.checkpoint, args.out, _data_path(args))))
     else:
-        found = export_checkpoint(args.checkpoint, args.out, args.format)
-        what = 'PyTorch, on eight photographs'
-    print(f'against {what}: largest difference of a probability {found["largest"]:.2g}, Dice '
-          f'between the masks {found["dice"]:.4f}')
+        print('against PyTorch, on eight photographs: largest difference of a probability '
+              '{largest:.2g}, Dice between the masks {dice:.4f}'.format(
+                  **export_checkpoint(args.checkpoint, args.out, args.format)))
     print(f'{args.out}: {args.out.stat().st_size / 1e6:.2f} MB')
 
 def petseg_export(argv:list=None): # the command line's words; None takes them from `sys.argv`
     "Export a checkpoint, and check what was written"
-    _run(_export, argv)
+    run_command(_export, argv)

@@ -6,11 +6,10 @@
 __all__ = ['petseg_lab']
 
 # %% ../../nbs/workshop/cli/lab.ipynb #f5f5b72c
-from ..book.lab import open_lab
-from .common import _run
+from .common import run_command
 
 # %% ../../nbs/workshop/cli/lab.ipynb #9dbde547
 def petseg_lab(argv:list=None): # the command line's words; None takes them from `sys.argv`
     "Open JupyterLab on the chapters"
     from petseg_nb.book.lab import open_lab
-    _run(open_lab, argv)
+    run_command(open_lab, argv)

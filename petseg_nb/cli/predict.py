@@ -6,15 +6,12 @@
 __all__ = ['petseg_predict']
 
 # %% ../../nbs/workshop/cli/predict.ipynb #99b21865
-import argparse, csv, io, os, sys, time
+import argparse, io, os, sys, time
 from collections import Counter
-from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from .common import _run
+from .common import own_process, run_command
 from ..core.config import CHOICES
-from ..core.disk import replacing
 from ..core.errors import UserError
-from ..runs.folders import find_pictures, predict_files
 
 # %% ../../nbs/workshop/cli/predict.ipynb #c11p0002
 _PREDICT = """Write the mask of each picture as a PNG of its size, 255 for pet and 0 for
@@ -70,15 +67,12 @@ def _predict_flags(argv):
     return args
 
 # %% ../../nbs/workshop/cli/predict.ipynb #c11p0004
-@contextmanager
-def _rle_table(path):
-    "A function that writes a job's run lengths into a CSV file, which is there when all is done"
-    from petseg_nb.core.disk import replacing
-    with replacing(path) as part, open(part, 'w', newline='', encoding='utf-8',
-                                       errors='surrogateescape') as f:
-        writer = csv.writer(f)
-        writer.writerow(['ImageId', 'EncodedPixels'])
-        yield lambda job: writer.writerow([job.name, job.rle])
+def _pictures(args):
+    "The files that the arguments name, without the table that this command writes"
+    from petseg_nb.runs.folders import find_pictures
+    table = os.path.realpath(args.rle) if args.rle else ''
+    for path in find_pictures(args.pictures):
+        if os.path.realpath(path) not in (table, f'{table}.part'): yield path
 
 def _output_folder(path):
     try:
@@ -89,33 +83,37 @@ def _output_folder(path):
     raise UserError(f'--out_dir {path} can not be used ({reason}): name another folder')
 
 # %% ../../nbs/workshop/cli/predict.ipynb #5c28b967
-def _report_jobs(rle, jobs):
-    "Tell of each job as soon as it is done; how many were done and failed"
-    count, table = Counter(), _rle_table(Path(rle)) if rle else nullcontext(lambda job: None)
-    with table as write_rle:
-        for job in jobs:
-            count['failed' if job.error else 'done'] += 1
-            if job.error: print(f'petseg_predict: {job.error}', file=sys.stderr, flush=True)
-            else:
-                write_rle(job)
-                print(job.path, job.mask, sep='\t', flush=True)
-    return count
+def _report_jobs(jobs, count):
+    "Tell of each job as soon as it is done, count it, and yield its row of the table"
+    from petseg_nb.core.device import share_cores
+    for job in jobs:
+        share_cores()
+        count['failed' if job.error else 'done'] += 1
+        if job.error: print(f'petseg_predict: {job.error}', file=sys.stderr, flush=True)
+        else:
+            print(job.path, job.mask, sep='\t', flush=True)
+            yield dict(ImageId=job.name, EncodedPixels=job.rle)
 
 # %% ../../nbs/workshop/cli/predict.ipynb #4855f8c5
 def _predict(argv):
-    args = _predict_flags(argv)
+    args, count = _predict_flags(argv), Counter()
+    own_process(keep=False)
+    from petseg_nb.core.disk import write_csv
     from petseg_nb.inference import Segmenter
-    from petseg_nb.runs.folders import find_pictures, predict_files
+    from petseg_nb.runs.folders import predict_files
     segmenter = Segmenter.load(
-        args.checkpoint, args.device, args.precision, tta=args.tta, threshold=args.threshold,
-        batch_size=args.batch_size)
+        args.checkpoint, args.device, precision=args.precision, tta=args.tta,
+        threshold=args.threshold, batch_size=args.batch_size)
     out_dir = _output_folder(Path(args.out_dir).expanduser())
     extras = {name for name in ('overlay', 'cutout', 'probabilities', 'rle') if getattr(args, name)}
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors='surrogateescape') # names that are not UTF-8
-    pictures, live = find_pictures(args.pictures), '-' in args.pictures
-    jobs = predict_files(segmenter, pictures, out_dir, extras, args.workers, live=live)
-    start, count = time.perf_counter(), _report_jobs(args.rle, jobs)
+    start, live = time.perf_counter(), '-' in args.pictures
+    jobs = predict_files(segmenter, _pictures(args), out_dir, extras, args.workers, live=live)
+    rows = _report_jobs(jobs, count)
+    if args.rle: write_csv(rows, Path(args.rle))
+    else:
+        for row in rows: pass # each was told of
     seconds = time.perf_counter() - start
     print(f'{count["done"]} pictures in {seconds:.1f} s, {count["done"] / seconds:.1f} per second; '
           f'{count["failed"]} failed', file=sys.stderr)
@@ -123,4 +121,4 @@ def _predict(argv):
 
 def petseg_predict(argv:list=None): # the command line's words; None takes them from `sys.argv`
     "Write the masks of pictures"
-    _run(_predict, argv)
+    run_command(_predict, argv)

@@ -26,8 +26,8 @@ CHOICES = dict(
     device=['auto', 'cpu', 'cuda', 'mps'],
     precision=['auto', 'fp32', 'bf16', 'fp16'],
     memory_format=['auto', 'channels_last', 'contiguous'],
-    checker=['double_conv', 'up_conv', 'res_block', 'unet', 'resnet34_unet', 'dice_loss', 'metric',
-             'dataset', 'training_step', 'evaluate'])
+    checker=['up_conv', 'resnet34_unet', 'unet', 'double_conv', 'res_block', 'dataset', 'dice_loss',
+             'evaluate', 'training_step', 'metric'])
 
 # %% ../../nbs/workshop/core/config.ipynb #8f1dc7fc
 def check_choice(
@@ -44,7 +44,7 @@ def check_choice(
 class TrainConfig:
     "Everything that a training run depends on; `UserError` for a value that can't be used"
     data_path:str='' # folder of the dataset; if empty, 240 toy pets are drawn into data/toy_pets
-    mask_value:str='' # the object in masks of your own: a value, R,G,B or label; empty: not black
+    mask_value:str='' # the object in your own masks: a value, R,G,B or label; empty: not black
     model:str='unet' # which network
     weights:str='' # checkpoint of another run, with whose weights this one begins
     encoder_weights:str='none' # of a ResNet-34; imagenet: from torchvision, downloaded once

@@ -37,7 +37,7 @@ def add_up(
 
 # %% ../../nbs/workshop/core/distributed.ipynb #513f4894
 def join_launch():
-    "Join the other processes, if `torchrun` started this one; each uses a GPU of its own"
+    "Join the other processes, if `torchrun` started this one; each uses another GPU"
     if 'LOCAL_RANK' not in os.environ: return
     import torch
     import torch.distributed as dist

@@ -43,12 +43,13 @@ def open_picture(
         message = f'{name} cannot be read ({why_unreadable(e)}): restore it, or leave it out'
         raise UserError(message) from None
 
+# %% ../../nbs/workshop/core/images.ipynb #fd6c7caa
 def allow_large_pictures():
     "Let this process open up to 400 million pixels, or `PETSEG_MAX_PIXELS`; for commands only"
     most = os.environ.get('PETSEG_MAX_PIXELS', '')
     # Pillow warns above this, and refuses above twice as many
     Image.MAX_IMAGE_PIXELS = (int(most) if most.isdigit() else 20_000**2) // 2
-    Image.core.set_block_size(2**26)               # bytes; Pillow's own is 16 MiB
+    Image.core.set_block_size(2**26)                # bytes
     warnings.filterwarnings('ignore', module='PIL') # of pictures that it can read all the same
 
 # %% ../../nbs/workshop/core/images.ipynb #c0ffee02
@@ -79,7 +80,7 @@ def upright(
 def as_image(
     picture, # PIL, or uint8: array `(H, W[, C])` or tensor `([C, ]H, W)`, C 1, 3 (RGB) or 4
 ) -> Image.Image:
-    "A picture in memory as PIL has it; `ValueError` for anything that is not plainly a picture"
+    "A picture in memory as PIL has it; `UserError` for anything that is not plainly a picture"
     from torch import Tensor
     if isinstance(picture, Image.Image): return picture
     a = picture.cpu().numpy() if isinstance(picture, Tensor) else np.asarray(picture)

@@ -21,20 +21,20 @@ from .images import resize_rgb
 def find_pets(
     path, # folder that holds `images/` and `annotations/`, or the folder around it
 ) -> Path: # the folder that holds `images/` and `annotations/`
-    "The dataset's root folder, at `path` or one level below; `FileNotFoundError` if there is none"
+    "The dataset's root folder, at `path` or one level below; `UserError` if there is none"
     path = Path(path).expanduser()
     inner = sorted(p for p in path.iterdir() if p.is_dir()) if path.is_dir() else []
     for root in (path, *inner):
         if (root/'images').is_dir() and (root/'annotations').is_dir(): return root
     raise UserError(f'{path} holds no pets: give the folder with images/ and annotations/ '
-                            'in it, or its parent; of pictures of your own, the folder with '
-                            'images/ and masks/')
+                    'in it, or its parent; of your own pictures, the folder with images/ and '
+                    'masks/')
 
 # %% ../../nbs/workshop/core/pets.ipynb #5c6425c7
 def read_lines(
     path:Path, # of a text file in UTF-8
 ) -> list: # of strings, without the mark with which some editors begin a file
-    "The lines of a text file; `ValueError` or `OSError` if it is not there or not UTF-8"
+    "The lines of a text file; `UserError` if it is not there or not UTF-8"
     if not path.is_file():
         raise UserError(f'{path} is not there, or is no file: restore it')
     try: return path.read_text(encoding='utf-8-sig').splitlines()
@@ -43,47 +43,48 @@ def read_lines(
 def read_list(
     path:Path, # `list.txt`, `trainval.txt` or `test.txt`
 ) -> list: # of `(name, class id, species)`, species 1 for a cat, 2 for a dog
-    "The rows of a list, without `#` lines; `ValueError` if one is not a name and three numbers"
+    "The rows of a list, without `#` lines; `UserError` if one is not a name and three numbers"
     rows = []
     for number, line in enumerate(read_lines(path), 1):
         if line.startswith('#') or not line.strip(): continue
         match = re.fullmatch(r'([^/\\\s\x00-\x1f]+)\s+(\d{1,9})\s+([12])\s+(\d+)', line.strip())
         if not match:
             raise UserError(f'{path}, line {number}: {line[:60]!r} is not a name and three '
-                             'numbers, the second 1 (cat) or 2 (dog): restore the list')
+                            'numbers, the second 1 (cat) or 2 (dog): restore the list')
         rows.append((match[1], int(match[2]), int(match[3])))
     return rows
 
 # %% ../../nbs/workshop/core/pets.ipynb #7b14f8a2
 def read_pet(
-    record, # a `PetRecord`, or another with `open_image` and `read_trimap`
+    record, # a `PetRecord`, or another with `open_image`, `read_trimap` and `files`
     size:int=256, # side of the result, in pixels; the aspect ratio is not kept
 ) -> np.ndarray: # `(size, size, 4)` uint8: red, green, blue, trimap
-    "Picture and trimap of one record, resized; `ValueError` names a file that can't be used"
+    "Picture and trimap of one record, resized; `UserError` names a file that can't be used"
     square = (size, size)
     with record.open_image() as picture: full, image = picture.size, resize_rgb(picture, square)
     trimap = record.read_trimap()
     if full != trimap.size:
-        raise UserError(f'{record.trimap} is {trimap.size} pixels, its picture {full}: '
-                         'restore one of them')
+        raise UserError(f'{record.files[1]} is {trimap.size} pixels, its picture {full}: '
+                        'restore one of them')
     trimap = np.array(trimap.resize(square, Image.NEAREST))         # (size, size)
     if trimap.ndim != 2 or trimap.min() < 1 or trimap.max() > 3:
         values = np.unique(trimap)[:8].tolist()
-        raise UserError(f'{record.trimap} has values {values}; a trimap has only 1, 2 and 3: '
-                         'restore it (masks of your own belong into a folder masks/)')
+        raise UserError(f'{record.files[1]} has values {values}; a trimap has only 1, 2 and 3: '
+                        'restore it (masks of your own belong into a folder masks/)')
     return np.dstack([image, trimap])                               # (size, size, 4)
 
 # %% ../../nbs/workshop/core/pets.ipynb #b2ee0dcf
 def _cache_name(records, size):
     identity = hashlib.sha256()
-    for r in records: # a mask of one's own depends on what its record takes for the object
-        if hasattr(r, 'mask_value'): identity.update(f'mask {r.mask_value}\n'.encode())
-    for path in (f for r in records for f in (r.image, r.trimap)):
-        try: stat = path.stat()
-        except OSError as e:
-            raise UserError(f'{path} cannot be read ({e.strerror}): restore it, or take its name '
-                             'off the list') from None
-        identity.update(f'{path.name} {stat.st_size} {stat.st_mtime_ns}\n'.encode())
+    for record in records:
+        value = getattr(record, 'mask_value', '') # of your own masks: which value is the object
+        identity.update(f'{value}\n'.encode())
+        for path in record.files:
+            try: stat = path.stat()
+            except OSError as e:
+                raise UserError(f'{path} cannot be read ({e.strerror}): restore it, or take its '
+                                'name off the list') from None
+            identity.update(f'{path.name} {stat.st_size} {stat.st_mtime_ns}\n'.encode())
     return f'pets-{size}px-{len(records)}-{identity.hexdigest()[:16]}.npy'
 
 def _need_space(folder, size):
@@ -105,7 +106,7 @@ def _write_cache(path, records, size):
         f.write(zlib.crc32(np.memmap(part, np.uint8, 'r')).to_bytes(4, 'big'))
 
 def _is_whole(path):
-    "Whether a cache ends with the checksum of all that stands before"
+    "Whether a cache ends with the checksum of everything before it"
     if path.stat().st_size <= 4: return False
     data = np.memmap(path, np.uint8, 'r')
     return zlib.crc32(data[:-4]) == int.from_bytes(data[-4:].tobytes(), 'big')

@@ -7,7 +7,7 @@ __all__ = ['leave_signals', 'new_loaders', 'parts_of', 'state_of', 'restore', 's
            'too_little_memory', 'check_finite', 'Stopped', 'finish_step_first', 'Keeper', 'resumable_fit']
 
 # %% ../../nbs/workshop/runs/fit.ipynb #c1ed84b2
-import copy, math, signal, threading
+import copy, math, signal, threading, warnings
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -84,7 +84,9 @@ def skip_steps(
     steps:int, # that its optimiser has made
 ) -> None:
     "Move a new schedule to where a run is; beyond its last step it stays there"
-    for _ in range(min(steps, getattr(scheduler, 'total_steps', steps + 1) - 1)): scheduler.step()
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore') # of a scheduler that moves before its optimiser
+        for _ in range(min(steps, getattr(scheduler, 'total_steps', steps + 1) - 1)): scheduler.step()
 
 # %% ../../nbs/workshop/runs/fit.ipynb #83eb04a2
 class Together(Callback):
