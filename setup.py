@@ -16,12 +16,18 @@ extras['dev'] += extras['course'] + extras['export']
 statuses = ['1 - Planning', '2 - Pre-Alpha', '3 - Alpha', '4 - Beta', '5 - Production/Stable', '6 - Mature', '7 - Inactive']
 
 
+def unshipped(folder, names):
+    "What lies beside the chapters: the site's files, and what was downloaded or trained in a checkout; `workshop/runs` is a wing of the book"
+    patterns = '.*', '*.yml', 'theme', 'llms.txt', 'data', 'runs', '*.onnx', '*.wasm', '*.mjs', '*.jpg', 'model.json'
+    return ignore_patterns(*patterns)(folder, names) - ({'runs'} if Path(folder).name == 'workshop' else set())
+
+
 class BuildWithChapters(build_py):
     "The chapters travel inside the package, for `petseg_lab`; an editable install has them in `nbs/`"
     def run(self):
         super().run()
         if not self.editable_mode:
-            copytree('nbs', Path(self.build_lib, cfg['lib_path'], 'nbs'), ignore=ignore_patterns('.*', '*.yml', 'theme', 'llms.txt', 'data', 'runs', '*.onnx', '*.wasm', '*.mjs', '*.jpg', 'model.json'), dirs_exist_ok=True)
+            copytree('nbs', Path(self.build_lib, cfg['lib_path'], 'nbs'), ignore=unshipped, dirs_exist_ok=True)
 
 
 setup(

@@ -5,7 +5,7 @@
 
 Runs the classes of `nbs/course/13_bug_clinic.ipynb` themselves: the loop without a bug, and each loop with one, over the seeds. A line per run
 holds the scores that its author sees (`shown`: validation per epoch, `shown_test`) and the true ones: Dice per image of its masks at 64 pixels,
-border as pet, on pictures that it was not trained on (`true`, `test`). Bugs that only predict or score share one training. What stands in the file already is not run again."""
+border as pet, on pictures that it was not trained on (`true`, `test`). Bugs that only predict or score share one training. Runs that the file has already are not made again."""
 import argparse, json
 from copy import deepcopy
 from functools import cache

@@ -10,7 +10,7 @@ import argparse
 import os
 import statistics
 import torch
-from petseg_nb.data import PetDataset, normalize, scan_pets
+from petseg_nb.data import PetDataset, scan_pets
 from petseg_nb.show.trace import trace_shapes
 from petseg_nb.losses import BCEDiceLoss
 from petseg_nb.metrics import dice
@@ -40,7 +40,7 @@ def train(options, images, masks, seed, epochs, batch=8):
     order = torch.Generator().manual_seed(seed)  # the same batches and flips for each variant
     for _ in range(epochs):
         for index in torch.randperm(len(images), generator=order)[:steps * batch].split(batch):
-            x, y = normalize(images[index]), masks[index]
+            x, y = images[index], masks[index]
             if torch.rand((), generator=order) < .5: x, y = x.flip(3), y.flip(3)
             with autocast(): logits = model(x.to(memory_format=torch.channels_last))
             optimizer.zero_grad()
@@ -51,7 +51,7 @@ def train(options, images, masks, seed, epochs, batch=8):
 
 @torch.no_grad()
 def validate(model, images, masks):
-    with autocast(): logits = torch.cat([model(normalize(x).to(memory_format=torch.channels_last)) for x in images.split(25)])
+    with autocast(): logits = torch.cat([model(x.to(memory_format=torch.channels_last)) for x in images.split(25)])
     return dice(logits > 0, masks).mean().item()
 
 def main():

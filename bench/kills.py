@@ -23,7 +23,7 @@ from petseg_nb.runs.compare import compare_recipes, load_results
 from petseg_nb.runs.export import export_checkpoint
 from petseg_nb.runs.folders import predict_files
 
-SMALL = dict(size=32, width=4, device='cpu', precision='fp32')
+SMALL = dict(size=32, width=4, device='cpu', precision='fp32', memory_format='contiguous')
 FLAGS = [str(word) for name, value in SMALL.items() for word in (f'--{name}', value)]
 
 

@@ -22,11 +22,13 @@ from .resnet34_unet import create_model, load_encoder
 
 # %% ../nbs/workshop/runs/checkpoints.ipynb #bec94516
 def network_of(
-    config:TrainConfig, # model, width and normalization
-) -> torch.nn.Module: # with random weights, on the CPU
+    config:TrainConfig, # model, width, normalization and seed
+) -> torch.nn.Module: # with the random weights of the seed, on the CPU
     "The network that a configuration describes"
     arguments = dict(width=config.width) if config.model == 'unet' else {}
-    return create_model(config.model, normalization=config.normalization, **arguments)
+    with torch.random.fork_rng(devices=[]): # the caller's random numbers stay as they are
+        torch.default_generator.manual_seed(config.seed)
+        return create_model(config.model, normalization=config.normalization, **arguments)
 
 # %% ../nbs/workshop/runs/checkpoints.ipynb #8cd9d135
 def _are_weights(weights):
@@ -131,9 +133,7 @@ def model_for(
     config:TrainConfig, # model, width, normalization, seed, weights and encoder_weights
 ) -> torch.nn.Module: # on the CPU; `fit` moves it
     "The model that a new run begins with; `UserError` if the weights do not fit it"
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        model = network_of(config)
+    model = network_of(config)
     if config.encoder_weights != 'none': load_encoder(model.encoder, config.encoder_weights)
     if not config.weights: return model
     other, theirs = load_model(config.weights, 'cpu')

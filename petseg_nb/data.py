@@ -162,6 +162,7 @@ def pet_dataloaders(
 ) -> dict: # 'train', 'valid', 'test': loaders of uint8 `(B, 3, size, size)`, `(B, 1, size, size)`
     "Loaders for the parts of the dataset at `path`"
     loaders, gpu = {}, torch.cuda.is_available()
+    generator = torch.Generator().manual_seed(seed) # so that the caller's random numbers stay
     for part, records in (parts or course_split(scan_pets(path))).items():
         if not records:
             raise UserError(f'{path} has no pictures for {part}: at least 2 in trainval.txt '
@@ -170,7 +171,7 @@ def pet_dataloaders(
         ds = PetDataset(records, size, border, only_train, cache_dir, seed)
         order = _order(part, len(ds), batch_size, seed)
         loaders[part] = DataLoader(ds, **order, num_workers=workers, pin_memory=gpu,
-                                   persistent_workers=workers > 0)
+                                   persistent_workers=workers > 0, generator=generator)
     return loaders
 
 # %% ../nbs/course/02_data.ipynb #fbf02d9d
@@ -206,8 +207,8 @@ def normalize(
     if images.dtype != torch.uint8:
         raise ValueError(f'normalize takes uint8 pixels (0 to 255), not {images.dtype}: '
                          'was it called twice?')
-    shift, scale = (255 * torch.as_tensor(x, device=images.device).view(3, 1, 1) for x in (mean, std))
-    return images.float().sub_(shift).div_(scale)       # (B, 3, H, W), in place: no second copy
+    mean, std = (255 * torch.as_tensor(x, device=images.device).view(3, 1, 1) for x in (mean, std))
+    return images.float().sub_(mean).div_(std)          # (B, 3, H, W), in place: no second copy
 
 # %% ../nbs/course/02_data.ipynb #8c162b1a
 NORMALIZATIONS = dict(imagenet=(IMAGENET_MEAN, IMAGENET_STD), half=((.5,) * 3, (.5,) * 3),

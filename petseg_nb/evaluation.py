@@ -94,8 +94,9 @@ def evaluate(
     if not 0 < threshold < 1:
         raise ValueError(f'threshold={threshold}: must be a probability between 0 and 1')
     if dataset.transform: raise ValueError('this dataset has a transform: take it off')
-    pictures = []
-    for images, masks in progress(DataLoader(dataset, batch_size), 'evaluating'):
+    pictures, generator = [], torch.Generator() # so that the caller's random numbers stay
+    loader = DataLoader(dataset, batch_size, generator=generator)
+    for images, masks in progress(loader, 'evaluating'):
         for p, mask in zip(predict(images).split(1), masks.split(1)):  # (1, 1, h, w) each
             record = dataset.records[len(pictures)]
             pictures.append(score_picture(record, p, mask, dataset.border, threshold))

@@ -84,7 +84,8 @@ class Segmenter:
     ) -> None:
         "Write the network for `load`, in half precision"
         if self.config is None:
-            raise UserError('this network came without its configuration: give Segmenter its config')
+            raise UserError('this network came without its configuration: '
+                            'give Segmenter its config')
         if Path(path).suffix != '.safetensors':
             raise UserError(f'{path}: use a name that ends in .safetensors')
         save_model(self.model, self.config, Path(path))
@@ -98,7 +99,8 @@ class Segmenter:
                    for view in views for top, left in corners(view.shape[:2], S)]
         for i in range(0, len(windows), self.batch_size):
             batch = torch.from_numpy(np.stack(windows[i:i + self.batch_size]))   # (B, S, S, 3)
-            p = predict_probabilities(self.model, batch.permute(0, 3, 1, 2), self.tta, self.precision)
+            images = batch.permute(0, 3, 1, 2)                                   # (B, 3, S, S)
+            p = predict_probabilities(self.model, images, self.tta, self.precision)
             found.extend(p[:, 0].numpy())
         found = iter(found)  # of (S, S)
         return [blend(found, view.shape[:2], S) for view in views]
@@ -109,4 +111,5 @@ class Segmenter:
         "The mask of a picture at its own size; `UserError` for one that can't be read"
         if not isinstance(pictures, (list, tuple)): return self([pictures])[0]
         views, sizes = zip(*(look(p, self.size) for p in pictures)) if pictures else ((), ())
-        return [to_mask(p, full, self.threshold) for p, full in zip(self.probabilities(views), sizes)]
+        found = self.probabilities(views)  # of (h, w)
+        return [to_mask(p, full, self.threshold) for p, full in zip(found, sizes)]

@@ -24,10 +24,7 @@ RECIPES = dict(
         models=dict(unet=dict(width=64, batch_size=12, epochs=100),
                     resnet34_unet=dict(model='resnet34_unet_resize', batch_size=32, epochs=200)),
         reported=dict(unet=.9340, resnet34_unet=.9223),
-        notes='its UNet crops the skips to fit; ours is padded, so they fit'))
-
-# %% ../nbs/course/12_recipes.ipynb #3f42ee5c
-RECIPES |= dict(
+        notes='its UNet crops the skips to fit; ours is padded, so they fit'),
     affine_blur=dict(
         settings=dict(size=256, augment='affine_blur', normalization='half', loss='bce_dice',
                       optimizer='adam', schedule='step', learning_rate=1e-4, weight_decay=0.,
@@ -46,15 +43,12 @@ RECIPES |= dict(
                       optimizer='adam', schedule='constant', learning_rate=1e-5, weight_decay=0.,
                       batch_size=2, epochs=100),
         models=dict(unet=dict(width=64), resnet34_unet=dict(model='resnet34_unet_cbam')),
-        reported={}, notes='no test Dice is given'))
-
-# %% ../nbs/course/12_recipes.ipynb #0f73d70b
-RECIPES |= dict(
+        reported={}, notes='no test Dice is given'),
     ours=dict(
         settings=dict(learning_rate=1e-4, batch_size=4, epochs=100),
         models=dict(unet=dict(width=64, size=160),
                     resnet34_unet=dict(size=256, learning_rate=3e-4)),
-        reported={}, notes='ours, chosen on validation pictures'))
+        reported={}, notes='chosen on validation pictures'))
 
 # %% ../nbs/course/12_recipes.ipynb #e800b32a
 def recipe_config(

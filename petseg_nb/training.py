@@ -22,7 +22,7 @@ from .core.disk import progress, save_checkpoint
 from .core.distributed import add_up, data_parallel, rank
 from .data import set_epoch
 from .losses import LOSSES
-from .masks import ERROR_COLOURS, error_map, overlay, panels
+from .masks import PALETTE, error_legend, error_map, overlay, panels
 from .metrics import SegmentationMeter
 
 # %% ../nbs/course/07_training.ipynb #fc394f75
@@ -235,13 +235,13 @@ def plot_history(
     import matplotlib.pyplot as plt
     column = {name: [row[name] for row in history] for name in history[0]}
     fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout='constrained')
-    left.plot(column['epoch'], column['train_loss'], label='training', color='#0072B2')
-    left.plot(column['epoch'], column['valid_loss'], label='validation', color='#D55E00')
+    left.plot(column['epoch'], column['train_loss'], label='training', color=PALETTE['blue'])
+    left.plot(column['epoch'], column['valid_loss'], label='validation', color=PALETTE['vermilion'])
     left.set(xlabel='epoch', ylabel='loss', ylim=(0, None))
     left.legend()
     best = max(history, key=lambda row: row['valid_dice'])
-    right.plot(column['epoch'], column['valid_dice'], color='#D55E00')
-    right.plot(best['epoch'], best['valid_dice'], 'o', color='#D55E00',
+    right.plot(column['epoch'], column['valid_dice'], color=PALETTE['vermilion'])
+    right.plot(best['epoch'], best['valid_dice'], 'o', color=PALETTE['vermilion'],
                label=f'best {best["valid_dice"]:.4f}')
     right.set(xlabel='epoch', ylabel='validation Dice', ylim=(None, 1))
     for ax in (left, right): ax.xaxis.get_major_locator().set_params(integer=True)
@@ -273,9 +273,9 @@ def plot_learning_rates(
     "Loss by learning rate, and a third of the rate at which it is lowest"
     import matplotlib.pyplot as plt
     fig, ax = plt.subplots(figsize=(5, 2.8), layout='constrained')
-    ax.plot(*zip(*tried), 'o-', color='#0072B2')
+    ax.plot(*zip(*tried), 'o-', color=PALETTE['blue'])
     rate = min(tried, key=lambda pair: pair[1])[0] / 3
-    ax.axvline(rate, color='#D55E00', linestyle='--', label=f'a third of the lowest: {rate:.1g}')
+    ax.axvline(rate, color=PALETTE['vermilion'], linestyle='--', label=f'a third of the lowest: {rate:.1g}')
     ax.set(xscale='log', xlabel='learning rate', ylabel='loss of the last ten steps')
     ax.legend()
     return fig
@@ -294,4 +294,4 @@ def plot_predictions(
     for i, (image, mask, pet) in enumerate(rows, 1):
         drawn |= {f'picture {i}': image, f'truth {i}': overlay(image, mask),
                   f'prediction {i}': overlay(image, pet), f'errors {i}': error_map(pet, mask)}
-    return panels(drawn, width=6, legend=ERROR_COLOURS, rows=len(images))[0]
+    return panels(drawn, width=6, legend=error_legend(masks), rows=len(images))[0]

@@ -55,7 +55,9 @@ def meaning(symbol):
 def symbols(module):
     "The public names of a module, in the order of its chapter, with what they are"
     found = import_module(f'petseg_nb.{module}')
-    return [(name, getattr(found, name), meaning(getattr(found, name))) for name in found.__all__]
+    named = {name: getattr(found, name) for name in found.__all__}
+    own = {name: symbol for name, symbol in named.items() if not callable(symbol) or symbol.__module__ == found.__name__} # not what it imports
+    return [(name, symbol, meaning(symbol)) for name, symbol in own.items()]
 
 
 def reference():

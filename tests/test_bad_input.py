@@ -420,8 +420,9 @@ train TINY --data_path W/pets --weights W/cp/best.pt --normalization half | need
 train TINY --data_path W/pets --weights W/cp/weights_nan.pt | weights_nan.pt has weights that are not finite
 train TINY --data_path W/pets --mask_value 255 | pets holds trimaps | leave out --mask_value
 evaluate W/cp/best.pt --data_path nowhere | nowhere holds no pets | give the folder
-evaluate W/cp/best.pt --out_dir W/file | file can not be used | name another
-evaluate W/cp/best.pt --out_dir /dev/null/x | /dev/null/x can not be used (Not a directory) | name another
+evaluate W/cp/best.pt | cp has no config.json | give --data_path
+evaluate W/cp/best.pt --data_path W/pets --out_dir W/file | file can not be used | name another
+evaluate W/cp/best.pt --data_path W/pets --out_dir /dev/null/x | /dev/null/x can not be used (Not a directory)
 evaluate W/cp/best.pt --mask_value 255 --data_path W/pets | pets holds trimaps | leave out --mask_value
 evaluate W/cp/best.pt --split test --data_path W/pets_no_picture | has no test pictures | give another --split
 predict W/cp/best.pt W/pictures/good.png --out_dir W/file | --out_dir | file can not be used | name another folder

@@ -3,10 +3,10 @@ import multiprocessing, os, shutil, signal, subprocess, sys, time
 from collections import Counter
 import numpy as np
 import pytest
-from petseg_nb import files
-from petseg_nb.data import course_split, read_list, scan_pets
+from petseg_nb.core import pets
+from petseg_nb.core.pets import decode_once, read_list, read_pet
+from petseg_nb.data import course_split, scan_pets
 from petseg_nb.datasets.audit import check_pets
-from petseg_nb.core.pets import decode_once, read_pet
 
 spawn = multiprocessing.get_context('spawn')
 
@@ -16,7 +16,7 @@ def slow_decode(root, folder, pause):
     def slowly(record, size):
         time.sleep(pause)
         return read_pet(record, size)
-    files.read_pet = slowly
+    pets.read_pet = slowly
     decode_once(scan_pets(root), 32, folder)
 
 
@@ -52,7 +52,7 @@ def test_two_writers_at_once_agree(toy_pets, tmp_path):
 
 def test_full_disk_is_one_line_and_leaves_no_cache(toy_pets, tmp_path, monkeypatch):
     def full(*args): raise OSError(28, 'No space left on device')
-    monkeypatch.setattr(files.os, 'replace', full)
+    monkeypatch.setattr(os, 'replace', full)
     with pytest.raises(OSError, match='No space left'): decode_once(scan_pets(toy_pets), 16, tmp_path)
     assert not list(tmp_path.glob('*.npy'))
 
@@ -79,7 +79,9 @@ if __name__ == '__main__':
 ALONE = """
 import numpy as np, psutil
 from petseg_nb.augment import Augment
+from petseg_nb.cli.common import own_process
 
+own_process()
 augment, picture = Augment('strong', 256), np.zeros((256, 256, 4), np.uint8)
 before = psutil.Process().num_threads()
 for seed in range(20): augment(picture[..., :3], picture[..., 3], seed)
@@ -88,7 +90,7 @@ print(psutil.Process().num_threads() - before)
 
 
 @pytest.mark.skipif(os.cpu_count() == 1, reason='OpenCV has no other thread here')
-def test_augmenting_leaves_the_other_cores_alone(tmp_path):
+def test_a_command_augments_on_one_core(tmp_path):
     assert subprocess.run([sys.executable, '-c', ALONE], capture_output=True, text=True, cwd=tmp_path).stdout == '0\n'
 
 
@@ -131,8 +133,8 @@ def test_decoding_runs_ahead_of_the_disk_by_few_pictures(tmp_path, monkeypatch):
             if n % 500 == 0: time.sleep(.1)
             assert len(read) <= n + 512
             yield p
-    monkeypatch.setattr(files, 'read_pet', read_pet)
-    monkeypatch.setattr(files, 'progress', slow_disk)
-    files._write_cache(tmp_path/'cache.npy', range(2000), 2)
+    monkeypatch.setattr(pets, 'read_pet', read_pet)
+    monkeypatch.setattr(pets, 'progress', slow_disk)
+    pets._write_cache(tmp_path/'cache.npy', range(2000), 2)
     assert sorted(read) == list(range(2000))
     np.testing.assert_array_equal(np.load(tmp_path/'cache.npy', mmap_mode='r')[:, 0, 0, 0], np.arange(2000) % 256)

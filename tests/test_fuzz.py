@@ -13,6 +13,7 @@ spec.loader.exec_module(fuzz)
 def sound(tmp_path_factory): return list(fuzz.files(tmp_path_factory.mktemp('sound')))
 
 
+@pytest.mark.filterwarnings('ignore::UserWarning:PIL') # as in the commands
 @pytest.mark.parametrize('kind, count', [('picture', 450), ('.pt', 60), ('.safetensors', 60)])
 def test_damaged_files(kind, count, sound, tmp_path):
     files, read = [data for k, data in sound if k == kind], 0

@@ -10,7 +10,7 @@ config = ConfigParser(delimiters=['='])
 config.read(ROOT/'settings.ini', encoding='utf-8')
 CFG = config['DEFAULT']
 EXTRAS = ('jupyterlab', 'ipywidgets', 'torchmetrics', 'segmentation_models_pytorch', 'skimage', 'onnx', 'onnxruntime',
-          'onnxscript', 'wandb', 'tensorboard', 'nbdev', 'IPython') # not scipy, which comes with albumentations too
+          'onnxscript', 'wandb', 'tensorboard', 'nbdev') # not scipy, which comes with albumentations too
 
 
 def plain(name): return re.sub('[-_.]+', '-', name).lower()

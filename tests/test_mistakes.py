@@ -258,19 +258,19 @@ def test_a_wrong_shortcut_is_named(args, kernels, cause, monkeypatch):
 
 @pytest.fixture
 def share(monkeypatch):
-    "`share_cores` on four cores, `age` seconds after it last looked, beside others that keep `worked` of them busy: waits, threads"
-    def run(age, worked=0., most=4, threads_now=4):
+    "`share_cores` on four cores, `age` seconds after a look, beside others that keep `worked` of them busy"
+    def run(age, worked=0., threads=4, first=False):
         waited, chosen, clock = [], [], [100. + age]
-        stub = SimpleNamespace(get_num_threads=lambda: threads_now, set_num_threads=chosen.append)
-        monkeypatch.setitem(sys.modules, 'torch', stub)
-        monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
         def sleep(seconds):
             waited.append(seconds)
             clock[0] += seconds
+        monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
+        monkeypatch.setattr(torch, 'get_num_threads', lambda: threads)
+        monkeypatch.setattr(torch, 'set_num_threads', chosen.append)
         time = SimpleNamespace(monotonic=lambda: clock[0], sleep=sleep, process_time=lambda: 0.)
         monkeypatch.setattr(device, 'time', time)
         monkeypatch.setattr(device, '_seconds_worked', lambda: (clock[0], 50. + worked * (clock[0] - 100.), 0.))
-        monkeypatch.setattr(device, '_SHARE', dict(seen=(100., 50., 0.), most=most, threads=4))
+        monkeypatch.setattr(device, '_SHARE', {} if first else dict(seen=(100., 50., 0.), most=4, threads=4))
         device.share_cores()
         return waited, chosen
     return run
@@ -282,14 +282,13 @@ def test_cores_are_looked_at_once_a_second(share):
     assert share(2., worked=1.) == ([], [3])
 
 
-def test_a_look_that_is_too_old_or_too_young_is_made_again(share):
-    assert share(10.5, worked=1.) == ([.1], [3])
-    assert share(9.5, worked=1.) == ([], [3])
-    assert share(.05, most=0) == ([.1], [4]) # the first one
+def test_the_first_look_waits_for_a_tenth_of_a_second(share):
+    assert share(0, first=True) == ([.1], [4])
+    assert share(0, worked=2., first=True) == ([.1], [2])
 
 
 def test_threads_that_somebody_chose_stay(share):
-    assert share(2., threads_now=2) == ([], [])
+    assert share(2., threads=2) == ([], [])
 
 
 def test_a_core_that_is_not_counted_is_no_error(monkeypatch):

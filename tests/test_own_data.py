@@ -103,7 +103,7 @@ MISTAKES = [
     (only_test, 'has no train pictures: write the names of some pictures into train.txt and of others into valid.txt'),
     (empty, 'images holds no picture that is to be used'),
     (both_layouts, 'holds masks/ and annotations/: take one of them out'),
-    (neither, 'holds no pets: give the folder with images/ and annotations/ in it, or its parent; of pictures of your own, '
+    (neither, 'holds no pets: give the folder with images/ and annotations/ in it, or its parent; of your own pictures, '
               'the folder with images/ and masks/')]
 
 

@@ -88,10 +88,10 @@ def test_threshold_counts_as_the_package_does(explorers, threshold):
 @pytest.mark.parametrize('x, y, radius, certainty', [(24, 24, 12, 4), (5, 40, 6, 12)])
 def test_losses_are_those_of_the_package(explorers, x, y, radius, certainty):
     import torch
-    from petseg_nb.show.explore import blob
     from petseg_nb.losses import bce_loss, dice_loss
     mask = torch.tensor(stored(explorers, 'losses', 'truth') > 0)[None, None].float()
-    z = blob(mask.shape[-1], x, y, radius, certainty).requires_grad_()
+    row, column = torch.meshgrid(*(torch.arange(float(side)) for side in mask.shape[2:]), indexing='ij')
+    z = certainty * torch.tanh((radius - torch.hypot(column - x, row - y)) / 2)[None, None].requires_grad_()
     losses = bce_loss(z, mask), dice_loss(z, mask)
     said = move(explorers, 'losses', x=x, y=y, radius=radius, certainty=certainty)
     assert said == f'BCE {losses[0]:.3f}, Dice loss {losses[1]:.3f}, sum {sum(losses):.3f}'

@@ -57,7 +57,7 @@ def test_hooks_name_what_is_there():
 
 # The names at the front
 
-FRONT = 'UNet ResNet34UNet create_model BCEDiceLoss PetDataset TrainConfig fit load_model Segmenter'.split()
+FRONT = 'UNet ResNet34UNet create_model BCEDiceLoss DiceLoss PetDataset TrainConfig fit load_model Segmenter'.split()
 
 @pytest.mark.parametrize('name', FRONT)
 def test_a_name_at_the_front_is_the_one_in_its_module(name):

@@ -1,5 +1,5 @@
-"""The house that the chapters make: modules of a size that can be held in the head, imports without a circle, a course of eight hours."""
-import ast, json, re
+"""The rooms of the house: which module may import which, and which notebook makes which module."""
+import ast, re
 from graphlib import TopologicalSorter
 import pytest
 from conftest import ROOT
@@ -7,49 +7,80 @@ from conftest import ROOT
 PACKAGE = ROOT/'petseg_nb'
 FILES = {'.'.join(p.relative_to(PACKAGE).with_suffix('').parts).removesuffix('.__init__'): p
          for p in PACKAGE.rglob('*.py') if p.name != '_modidx.py'}
-COURSE = sorted(ROOT.glob('nbs/course/*.ipynb'))
+CHAPTERS = sorted(ROOT.glob('nbs/course/*.ipynb')) # in the order of their numbers
+COURSE = [name for path in CHAPTERS if (name := path.stem.partition('_')[2]) in FILES]
+ABOVE_COURSE = 'core', 'course', 'checkpoints', 'datasets', 'show', 'check', 'runs', 'book'
+MAY_IMPORT = dict(core=[], course=['core'], checkpoints=['core', 'course'], datasets=['core', 'course'], show=['core', 'course'],
+                  check=['core', 'course'], book=['core', 'course'], runs=['core', 'course', 'datasets', 'checkpoints'], cli=ABOVE_COURSE)
+
+
+def room(name): return 'course' if name in COURSE else name.split('.')[0]
 
 
 def imported(name):
-    "The modules of the package that a module imports when it is imported itself"
+    "The modules of the package that a module imports, at its top or in a function; the package itself is in no room"
     package = name.split('.') if FILES[name].name == '__init__.py' else name.split('.')[:-1]
-    for node in ast.parse(FILES[name].read_text(encoding='utf-8')).body:
-        if isinstance(node, ast.ImportFrom) and node.level:
-            start = package[:len(package) - node.level + 1]
-            yield '.'.join([*start, *(node.module or '').split('.')]).strip('.')
+    for node in ast.walk(ast.parse(FILES[name].read_text(encoding='utf-8'))):
+        if isinstance(node, ast.Import): found = [alias.name.split('.') for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = ['petseg_nb', *package[:len(package) - node.level + 1]] if node.level else []
+            start = above + (node.module or '').split('.') * bool(node.module)
+            found = [[*start, alias.name] for alias in node.names] # a module, or a name in one
+        else: continue
+        for parts in found:
+            if parts[0] != 'petseg_nb': continue
+            known = [m for i in range(1, len(parts)) if (m := '.'.join(parts[1:i + 1])) in FILES]
+            yield from known[-1:]
 
 
-def minutes(path):
-    "Reading time: 200 words and 12 lines of code per minute, half a minute per figure"
-    cells = [(c['cell_type'], ''.join(c['source'])) for c in json.loads(path.read_text(encoding='utf-8'))['cells']]
-    words = sum(len(text.split()) for kind, text in cells if kind == 'markdown')
-    lines = sum(bool(l.strip()) and not l.startswith('#|') for kind, text in cells if kind == 'code' for l in text.splitlines())
-    return words / 200 + lines / 12 + sum('#| fig-cap' in text for _, text in cells) / 2
+def is_allowed(name, other):
+    here, there = room(name), room(other)
+    if here == there == 'course': return COURSE.index(other) < COURSE.index(name)
+    return here == there or there in MAY_IMPORT[here] or (name, other) == ('inference', 'checkpoints')
 
 
-def test_each_notebook_exports_a_module_of_its_name():
-    for path in [*COURSE, *ROOT.glob('nbs/workshop/*.ipynb')]:
-        module = re.search(r'"#\| default_exp ([\w.]+)', path.read_text(encoding='utf-8'))
-        name = re.sub(r'^\d+_', '', path.stem).replace('check_', 'check.')
-        assert path.stem in ('00_first_hour', '13_bug_clinic', 'parts', 'speed') or module[1].removesuffix('.__init__') == name, path
+def test_each_module_has_a_room():
+    assert {room(name) for name in FILES if name != '__init__'} == MAY_IMPORT.keys() and len(COURSE) == 12
 
 
-@pytest.mark.parametrize('name', FILES)
-def test_module_can_be_held_in_the_head(name):
-    assert len(FILES[name].read_text(encoding='utf-8').splitlines()) <= 500, f'{name} has over 500 lines: divide it'
+@pytest.mark.parametrize('name', [name for name in FILES if name != '__init__'])
+def test_imports_go_down(name):
+    wrong = [other for other in imported(name) if not is_allowed(name, other)]
+    assert not wrong, f'{name} is in {room(name)}, which may not import {", ".join(wrong)}'
+
+
+def test_checkpoints_are_below_inference():
+    assert all(COURSE.index(m) < COURSE.index('inference') for m in imported('checkpoints') if m in COURSE)
 
 
 def test_imports_make_no_circle():
-    graph = {name: [m for m in imported(name) if m in FILES and m != name] for name in FILES}
-    assert len(list(TopologicalSorter(graph).static_order())) == len(FILES) and any(graph.values())
+    graph = {name: {m for m in imported(name) if m != name} for name in FILES if name != '__init__'}
+    assert len(list(TopologicalSorter(graph).static_order())) == len(graph) and any(graph.values())
 
 
-def test_the_course_can_be_read_in_eight_hours():
-    times = {path.stem: minutes(path) for path in COURSE}
-    assert len(times) >= 13 and max(times.values()) <= 45, times
-    walked = sum(times.values()) - times['13_bug_clinic'] # which is looked up, by symptom
-    assert walked <= 8 * 60, times
+def test_rules_see_an_import_wherever_it_is(tmp_path, monkeypatch):
+    (tmp_path/'x.py').write_text('import torch, petseg_nb\nfrom . import errors\nfrom .disk import progress as bar\n'
+                                 'def f():\n    from ..runs import fit, export\n    import petseg_nb.cli.train\n')
+    monkeypatch.setitem(FILES, 'core.x', tmp_path/'x.py')
+    assert list(imported('core.x')) == ['core.errors', 'core.disk', 'runs.fit', 'runs.export', 'cli.train']
+    assert [m for m in imported('core.x') if not is_allowed('core.x', m)] == ['runs.fit', 'runs.export', 'cli.train']
+    assert not is_allowed('masks', 'data') and is_allowed('data', 'masks') and not is_allowed('evaluation', 'checkpoints')
 
 
-def test_chapters_show_photographs():
-    for path in COURSE: assert re.search(r'read_sample|SAMPLES', path.read_text(encoding='utf-8')), f'{path.stem} shows no photograph'
+def module_of(path):
+    "The module that a notebook exports by its name; None for pages that only show something"
+    wing, name = path.parent.name, path.stem
+    if (wing, name) in {('runs', 'parts'), ('runs', 'speed'), ('runs', 'additions')} or name in ('00_first_hour', '13_bug_clinic'): return
+    if wing == 'course': return name.partition('_')[2]
+    return {'runs.checkpoints': 'checkpoints', 'check.index': 'check.__init__'}.get(f'{wing}.{name}', f'{wing}.{name}')
+
+
+def test_each_notebook_exports_a_module_of_its_name():
+    made = {}
+    for path in [*CHAPTERS, *ROOT.glob('nbs/workshop/*/*.ipynb')]:
+        module = re.search(r'"#\| default_exp ([\w.]+)', path.read_text(encoding='utf-8'))
+        assert (module and module[1]) == module_of(path), path
+        if module: made[module[1].removesuffix('.__init__')] = path
+    assert not list(ROOT.glob('nbs/workshop/*.ipynb')), 'a page of the workshop belongs into a wing'
+    by_hand = {name for name, path in FILES.items() if 'AUTOGENERATED' not in path.read_text(encoding='utf-8')}
+    assert made.keys() == FILES.keys() - by_hand and all(FILES[name].name == '__init__.py' for name in by_hand)

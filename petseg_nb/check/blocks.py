@@ -17,8 +17,9 @@ from .tape import (
     output_of, record_calls, shaken, steady_in_eval, story_of, used_once)
 
 # %% ../../nbs/workshop/check/blocks.ipynb #ea95295d
-_DOUBLE_CONV, _RES_BLOCK, _UP_CONV = (
-    Checker(f'check_{name}', 'course/03_blocks') for name in ('double_conv', 'res_block', 'up_conv'))
+_DOUBLE_CONV = Checker('check_double_conv', 'course/03_blocks')
+_UP_CONV = Checker('check_up_conv', 'course/03_blocks')
+_RES_BLOCK = Checker('check_res_block', 'course/03_blocks')
 
 class _Block:
     "A block to be checked, with 3 or 8 channels in and 8 out"

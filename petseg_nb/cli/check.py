@@ -14,8 +14,8 @@ from ..core.config import CHOICES
 def _check_data(argv):
     parser = argparse.ArgumentParser('petseg_check_data', description='Check files of a dataset.')
     parser.add_argument('data_path', help='folder that holds images/ and annotations/, or the '
-                        'folder around it; of pictures of your own, images/ and masks/')
-    parser.add_argument('--mask_value', default='', help='the object in masks of your own')
+                        'folder around it; of your own pictures, images/ and masks/')
+    parser.add_argument('--mask_value', default='', help='the object in your own masks')
     flags = vars(parser.parse_args(argv))
     own_process(keep=False)
     from petseg_nb.datasets.own import check_data

@@ -64,7 +64,7 @@ def _datasets(args, config, run_dir):
 # %% ../../nbs/workshop/cli/evaluate.ipynb #4589016d
 def _evaluate(argv):
     args = _evaluation_flags(argv)
-    own_process()
+    own_process(keep=False)
     import matplotlib
     from petseg_nb.checkpoints import load_model
     from petseg_nb.core.device import share_cores

@@ -119,7 +119,7 @@ def check_config(
 PATHS = 'data_path', 'weights', 'out_dir' # settings that mean something on one machine only
 
 def portable(
-    config:TrainConfig,
+    config:TrainConfig, # of a run
 ) -> dict: # of plain types, for `config_from`
     "The settings that a checkpoint or an export holds: all but the paths"
     return {name: value for name, value in asdict(config).items() if name not in PATHS}

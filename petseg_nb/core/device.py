@@ -27,7 +27,7 @@ def pick_device(
 
 # %% ../../nbs/workshop/core/device.ipynb #9d68ea84
 def has_bf16(
-    device:torch.device,
+    device:torch.device, # where a model is
 ) -> bool: # for a processor only that it has an instruction, not that it is fast
     "Whether a device computes in bfloat16 by itself"
     if device.type == 'cuda': return torch.cuda.is_bf16_supported(including_emulation=False)

@@ -20,8 +20,12 @@ def _in_notebook():
     shell = sys.modules['IPython'].get_ipython() if 'IPython' in sys.modules else None
     return 'IPKernelApp' in getattr(shell, 'config', {})
 
-class _NotebookBar(tqdm):
-    "A bar of `tqdm` in a notebook: one line of text, empty when it is closed"
+class _Bar(tqdm):
+    "A bar of `tqdm` without the thread that tqdm starts beside its first bar"
+    monitor_interval = 0
+
+class _NotebookBar(_Bar):
+    "A bar in a notebook: one line of text, empty when it is closed"
     def __init__(self, *args, **kwargs):
         from IPython.display import display
         self.line = display({'text/plain': ''}, raw=True, display_id=True)
@@ -38,8 +42,8 @@ def progress(
 ) -> tqdm: # an iterator, and a context manager that removes the bar
     "A progress bar in a terminal or a notebook; none in a log file, nor in a second process"
     hidden = quiet or rank() > 0 or 'TQDM_DISABLE' in os.environ
-    bar = _NotebookBar if not hidden and _in_notebook() else tqdm
-    return bar(items, description, total, leave=False, initial=done,
+    bar = _NotebookBar if not hidden and _in_notebook() else _Bar
+    return bar(items, description, total, leave=False, initial=done, miniters=1,
                disable=hidden or None) # None: only where this is no terminal
 
 # %% ../../nbs/workshop/core/disk.ipynb #6d41dade

@@ -12,7 +12,7 @@ from .errors import UserError
 
 # %% ../../nbs/workshop/core/distributed.ipynb #7c01aa01
 def _dist():
-    "`torch.distributed` where processes work together, else None; a process alone need not import it"
+    "`torch.distributed` where processes work together; a process that is alone need not import it"
     dist = sys.modules.get('torch.distributed')
     return dist if dist and dist.is_available() and dist.is_initialized() else None
 

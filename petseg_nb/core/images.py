@@ -8,7 +8,6 @@ __all__ = ['FORMATS', 'why_unreadable', 'open_picture', 'allow_large_pictures', 
 # %% ../../nbs/workshop/core/images.ipynb #20812905
 import io, os, warnings
 from contextlib import contextmanager
-from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from .errors import UserError

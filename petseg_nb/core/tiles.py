@@ -18,7 +18,7 @@ from .images import as_image, open_picture, resize_rgb, upright
 def enlarge(
     probability:np.ndarray, # `(h, w)` float32
     full:tuple, # width and height of the result
-    strip:int=2**22, # pixels in memory at a time
+    strip:int=2**20, # pixels in memory at a time
 ): # yields pairs: a slice of rows, and their probabilities `(rows, width)` float32
     "Resize a map of probabilities, strip by strip"
     (width, height), image = full, Image.fromarray(probability)

@@ -6,7 +6,6 @@
 __all__ = ['Defect', 'picture_defects', 'check_pets', 'defect_table', 'download_pets']
 
 # %% ../../nbs/workshop/datasets/audit.ipynb #7aff960e
-import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,16 +27,20 @@ class Defect:
 # %% ../../nbs/workshop/datasets/audit.ipynb #b9dbbbdd
 _MODES = {'L': 'grey', 'LA': 'grey', '1': 'grey', 'RGBA': 'transparent', 'CMYK': 'CMYK'}
 
+def _unreadable(what, path, error):
+    "The defect of a file that `open_picture` refused; the decoder's error came before its own"
+    return Defect(f'unreadable {what}', path, why_unreadable(error.__context__))
+
 def picture_defects(
     path:Path, # of a picture
 ) -> list: # of `Defect`; empty if nothing is wrong
     "What is wrong with the file of a picture"
-    if not os.path.isfile(path): return [Defect('missing picture', path)]
+    if not path.is_file(): return [Defect('missing picture', path)]
     try:
         with open_picture(path) as image:
             image.load()
             kind, mode = image.format, image.mode
-    except UserError as e: return [Defect('unreadable picture', path, why_unreadable(e.__context__))]
+    except UserError as e: return [_unreadable('picture', path, e)]
     misnamed = kind != 'JPEG' and path.suffix == '.jpg'
     defects = [Defect(f'{kind} named .jpg', path)] if misnamed else []
     if mode in _MODES: defects.append(Defect(f'{_MODES[mode]} picture', path, f'mode {mode}'))
@@ -46,10 +49,10 @@ def picture_defects(
 # %% ../../nbs/workshop/datasets/audit.ipynb #aabdfe97
 def _trimap_defects(record):
     path = record.trimap
-    if not os.path.isfile(path): return [Defect('missing trimap', path)]
+    if not path.is_file(): return [Defect('missing trimap', path)]
     try:
         with open_picture(path) as image: trimap = np.array(image)
-    except UserError as e: return [Defect('unreadable trimap', path, why_unreadable(e.__context__))]
+    except UserError as e: return [_unreadable('trimap', path, e)]
     values, defects = set(np.unique(trimap).tolist()), []
     if not values <= {1, 2, 3}:
         defects.append(Defect('values outside 1 to 3', path, f'{sorted(values)[:8]}'))
@@ -125,7 +128,7 @@ def _lacks(root):
 def download_pets(
     path='data', # folder to put `oxford-iiit-pet/` into; it needs 1.7 GB
 ) -> Path: # the dataset's root folder
-    "Download Oxford-IIIT Pet and count its files; `OSError` says what to do if that fails"
+    "Download Oxford-IIIT Pet and count its files; `UserError` says what to do if that fails"
     from torchvision.datasets import OxfordIIITPet
     root, reason = Path(path).expanduser()/'oxford-iiit-pet', ''
     try: OxfordIIITPet(root.parent, download=True)
@@ -133,5 +136,5 @@ def download_pets(
     if not (lacks := _lacks(root)): return root
     if not all((root/name).is_dir() for name in ('images', 'annotations')):
         raise UserError(_MANUAL.format(reason=reason, root=root, url=_URL))
-    raise UserError(f'{root} is incomplete ({lacks}){reason}: delete images/ and annotations/ in it, '
-                  'and try again; an archive that is complete is not downloaded twice')
+    raise UserError(f'{root} is incomplete ({lacks}){reason}: delete images/ and annotations/ in '
+                    'it, and try again; an archive that is complete is not downloaded twice')

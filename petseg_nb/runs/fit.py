@@ -25,7 +25,9 @@ from ..datasets.own import parts_to_train
 from ..training import Callback, Run, add_gradients, fit
 
 # %% ../../nbs/workshop/runs/fit.ipynb #b66160cf
-def leave_signals(worker):
+def leave_signals(
+    worker:int, # its number
+) -> None:
     "Ctrl-C and a scheduler's SIGTERM go to workers too; the main process decides when they end"
     for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, signal.SIG_IGN)
 
@@ -42,12 +44,16 @@ def new_loaders(
     return loaders
 
 # %% ../../nbs/workshop/runs/fit.ipynb #aece6339
-def parts_of(run:Run) -> dict: # name: object with `state_dict` and `load_state_dict`
+def parts_of(
+    run:Run, # in training
+) -> dict: # name: object with `state_dict` and `load_state_dict`
     "What of a run has a state of its own"
     return dict(weights=run.model, average=run.average, optimizer=run.optimizer,
                 scheduler=run.scheduler, scaler=run.scaler)
 
-def state_of(run:Run) -> dict: # for `save_checkpoint`; the same in each process
+def state_of(
+    run:Run, # in training
+) -> dict: # for `save_checkpoint`; the same in each process
     "All that a run needs to go on"
     total, count = add_up(run.total.item(), run.count)
     states = {name: part.state_dict() for name, part in parts_of(run).items()}
