@@ -224,6 +224,12 @@ def test_every_model_needs_no_other_flag(tmp_path):
         assert Segmenter.load(tmp_path/'model.pt')(pet()).shape == pet().size[::-1]
 
 
+def test_the_model_of_the_package_is_scored_on_its_eight_photographs(tmp_path):
+    command = COMMAND.with_name('petseg_evaluate')
+    run = subprocess.run([command, 'pretrained', '--out_dir', tmp_path/'scored'], capture_output=True, text=True, timeout=240)
+    assert run.returncode == 0 and run.stdout.startswith('8 test pictures'), run
+
+
 IMPORTS = '''
 import sys
 from petseg_nb.cli.predict import petseg_predict
