@@ -126,7 +126,8 @@ def save_model(
         return t.half() if t.is_floating_point() and not name.startswith('normalize.') else t
     weights = {name: half(name, t).contiguous().cpu() for name, t in model.state_dict().items()}
     about = about | dict(format=FORMAT, version=petseg_nb.__version__, config=portable(config))
-    with replacing(Path(path)) as part: part.write_bytes(save(weights, dict(petseg_nb=json.dumps(about))))
+    data = save(weights, dict(petseg_nb=json.dumps(about)))
+    with replacing(Path(path)) as part: part.write_bytes(data)
 
 # %% ../nbs/workshop/runs/checkpoints.ipynb #5c5b6764
 def model_for(

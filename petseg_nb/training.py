@@ -195,7 +195,7 @@ LINE = ('epoch {epoch:3}  train loss {train_loss:.4f}  valid loss {valid_loss:.4
         'valid dice {valid_dice:.4f}')
 
 def fit(
-    model:torch.nn.Module, # `(B, 3, H, W)` uint8 to logits `(B, 1, H, W)`; ends with its best weights
+    model:torch.nn.Module, # `(B, 3, H, W)` uint8 to logits `(B, 1, H, W)`; ends at its best
     loaders:dict, # 'train' and 'valid', as `pet_dataloaders` makes them
     config:TrainConfig=TrainConfig(), # epochs, learning rate, loss, precision and the rest
     run_dir:Path=None, # folder that receives `best.pt`, for `load_model` and `Segmenter.load`
@@ -275,7 +275,8 @@ def plot_learning_rates(
     fig, ax = plt.subplots(figsize=(5, 2.8), layout='constrained')
     ax.plot(*zip(*tried), 'o-', color=PALETTE['blue'])
     rate = min(tried, key=lambda pair: pair[1])[0] / 3
-    ax.axvline(rate, color=PALETTE['vermilion'], linestyle='--', label=f'a third of the lowest: {rate:.1g}')
+    ax.axvline(rate, color=PALETTE['vermilion'], linestyle='--',
+               label=f'a third of the lowest: {rate:.1g}')
     ax.set(xscale='log', xlabel='learning rate', ylabel='loss of the last ten steps')
     ax.legend()
     return fig

@@ -256,8 +256,8 @@ def world(tmp_path_factory):
     make_runs(world/'runs', world/'pets', world/'cp'/'best.pt')
     make_code(world/'code')
     (world/'file').write_text('a file')
-    for name, text in dict(text='no JSON\n', list='[]\n', keys='{"recipe": "ours"}\n', deep='[' * 10**5 + '\n').items():
-        write_all(world/f'results_{name}', {'results.jsonl': text})
+    for name, line in dict(text='no JSON', list='[]', keys='{"recipe": "ours"}', deep='[' * 10**5).items():
+        write_all(world/f'results_{name}', {'results.jsonl': f'{line}\n'})
     return world
 
 

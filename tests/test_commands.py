@@ -279,11 +279,11 @@ def test_unreadable_picture_is_named_before_a_folder_is_made(toy_pets, tmp_path)
     assert str(broken) in err and 'Traceback' not in err and not (tmp_path/'out').exists()
 
 
-FAILS = """
+RUNS = """
 from petseg_nb.cli.common import run_command
 from petseg_nb.core.errors import UserError
-def fail(argv): {}
-run_command(fail, [])
+def command(argv): {}
+run_command(command, [])
 """
 
 
@@ -293,13 +293,13 @@ run_command(fail, [])
                                  'name another, or set it right'),
     ("raise UserError('size=3: use more')", 2, '-c: size=3: use more')])
 def test_what_a_user_can_put_right_is_one_line_and_a_bug_shows_where_it_is(body, status, last):
-    _, err = finish(start(sys.executable, '-c', FAILS.format(body), cwd=ROOT), status)
+    _, err = finish(start(sys.executable, '-c', RUNS.format(body), cwd=ROOT), status)
     lines = err.splitlines()
     assert lines[-1] == last
     assert (lines[0] == 'Traceback (most recent call last):') == (status == 1) == (len(lines) > 1)
 
 
 def test_letters_that_a_terminal_lacks_are_escaped():
-    code = "from petseg_nb.cli.common import run_command\nrun_command(lambda argv: print('0.9 ± 0.1', 'küken.jpg'), [])"
-    process = start(sys.executable, '-c', code, env=dict(PYTHONIOENCODING='ascii'))
+    says = RUNS.format("print('0.9 ± 0.1', 'küken.jpg')")
+    process = start(sys.executable, '-c', says, env=dict(PYTHONIOENCODING='ascii'))
     assert finish(process) == ('0.9 \\xb1 0.1 k\\xfcken.jpg\n', '')

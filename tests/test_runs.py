@@ -3,6 +3,7 @@ import io, json, multiprocessing, shutil, signal, time
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import fields, replace
 from types import SimpleNamespace
+import matplotlib.pyplot as plt
 import pytest
 import torch
 from petseg_nb import training
@@ -42,18 +43,19 @@ def cached(toy_pets, monkeypatch):
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
+    plt.close('all')
 
 
-def test_the_best_epoch_is_written_before_the_run_moves_past_it(toy_pets, tmp_path, monkeypatch):
-    "Killed between the two files, a run does the epoch again and finds its best again"
+def test_the_best_epoch_is_written_first_and_reported_last(toy_pets, tmp_path, monkeypatch, capsys):
+    "Killed between the two files, a run does the epoch again and finds its best again; what it reported stays"
     written, config = [], replace(SMALL, data_path=str(toy_pets), size=32, epochs=3)
     def note(state, path):
         written.append((path.name, state['epoch']))
         if path.name == 'last.pt': raise MemoryError # as good as a kill
     for module in (training, fitting): monkeypatch.setattr(module, 'save_checkpoint', note)
     with pytest.raises(ValueError, match='memory'):
-        resumable_fit(model_for(config), new_loaders(config), config, tmp_path, quiet=True)
-    assert written == [('best.pt', 1), ('last.pt', 1)]
+        resumable_fit(model_for(config), new_loaders(config), config, tmp_path)
+    assert written == [('best.pt', 1), ('last.pt', 1)] and capsys.readouterr().out == ''
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
@@ -199,9 +201,11 @@ def test_a_launch_goes_on_in_its_own_folder_alone(toy_pets, tmp_path, monkeypatc
     assert quickly(toy_pets, tmp_path/'unnamed').name != 'none-unet'
 
 
-@pytest.mark.parametrize('device, asked, workers', [('cuda', -1, 2), ('cpu', -1, 0), ('cuda', 0, 0), ('cpu', 1, 1)])
+@pytest.mark.filterwarnings('ignore:This DataLoader will create') # more than this machine has cores
+@pytest.mark.parametrize('device, asked, workers', [
+    ('cuda', -1, 2), ('cpu', -1, 0), ('cuda', 0, 0), ('cpu', 1, 1)])
 def test_two_processes_prepare_pictures_beside_a_gpu(device, asked, workers, toy_pets, monkeypatch):
     monkeypatch.setattr(devices, 'pick_device', lambda name: torch.device(device))
     config = devices.resolve(replace(SMALL, data_path=str(toy_pets), workers=asked), model_for(SMALL))
-    loaders = new_loaders(config)
-    assert {part: loader.num_workers for part, loader in loaders.items()} == dict.fromkeys(('train', 'valid', 'test'), workers)
+    found = {part: loader.num_workers for part, loader in new_loaders(config).items()}
+    assert found == dict(train=workers, valid=workers, test=workers)

@@ -17,7 +17,8 @@ from ..core.errors import UserError, explain
 def _message(error):
     "One line about an error, and the exit status; a bug is raised again"
     if world_size() > 1 and re.search('peer|NCCL', str(error)):
-        return 'a process of this run was lost; torchrun names it below, and --max-restarts has it continue', 1
+        return ('a process of this run was lost; torchrun names it below, and --max-restarts has '
+                'it continue'), 1
     return explain(error), 2
 
 def run_command(

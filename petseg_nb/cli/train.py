@@ -36,7 +36,7 @@ def _train_parser():
     parser.add_argument('--config', metavar='FILE',
                         help='start with the settings of an earlier run, from its config.json')
     parser.add_argument('--resume', metavar='RUN',
-                        help='continue the run in this folder with its own settings; beside it only '
+                        help='continue the run in this folder with its settings; beside it only '
                         '--' + ', --'.join(MAY_CHANGE) + ' may be given')
     return parser
 
@@ -109,7 +109,8 @@ def _prepare(config, resumed):
     from petseg_nb.core.device import resolve
     from petseg_nb.runs.fit import new_loaders
     if config.batch_size < world_size():
-        raise UserError(f'--batch_size {config.batch_size} is too small for {world_size()} processes')
+        raise UserError(f'--batch_size {config.batch_size} is too small for {world_size()} '
+                        'processes')
     # a run that is resumed has its weights in its own checkpoint
     model = model_for(replace(config, weights='', encoder_weights='none') if resumed else config)
     blank = torch.zeros(1, 3, config.size, config.size, dtype=torch.uint8)

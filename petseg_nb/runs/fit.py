@@ -92,7 +92,8 @@ def skip_steps(
     "Move a new schedule to where a run is; beyond its last step it stays there"
     with warnings.catch_warnings():
         warnings.simplefilter('ignore') # of a scheduler that moves before its optimiser
-        for _ in range(min(steps, getattr(scheduler, 'total_steps', steps + 1) - 1)): scheduler.step()
+        last = getattr(scheduler, 'total_steps', steps + 1) - 1
+        for _ in range(min(steps, last)): scheduler.step()
 
 # %% ../../nbs/workshop/runs/fit.ipynb #83eb04a2
 class Together(Callback):
@@ -105,7 +106,7 @@ class Together(Callback):
             for buffer in run.average.buffers(): dist.broadcast(buffer, 0)
 
 class ShareCores(Callback):
-    "Leaves the cores that others use; it changes the threads of the process, so only commands add it"
+    "Leaves others their cores; it changes the process's threads, so only commands add it"
     def after_step(self, run, loss): share_cores()
 
 # %% ../../nbs/workshop/runs/fit.ipynb #00e30002
@@ -226,7 +227,7 @@ class Keeper(Callback):
 
 # %% ../../nbs/workshop/runs/fit.ipynb #1222ff44
 def resumable_fit(
-    model:torch.nn.Module, # `(B, 3, H, W)` uint8 to logits `(B, 1, H, W)`; ends with its best weights
+    model:torch.nn.Module, # `(B, 3, H, W)` uint8 to logits `(B, 1, H, W)`; ends at its best
     loaders:dict, # 'train' and 'valid', as `new_loaders` makes them
     config:TrainConfig, # epochs, learning rate, loss, precision and the rest
     run_dir:Path, # receives `best.pt`, `last.pt`, `history.csv`; with a `last.pt`, the run goes on
