@@ -12,8 +12,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from machine import save
 from petseg_nb.checkpoints import model_for
+from petseg_nb.cli.common import own_process
 from petseg_nb.core.config import TrainConfig
-from petseg_nb.core.device import keep_memory, resolve
+from petseg_nb.core.device import resolve
 from petseg_nb.datasets.toy import make_toy_pets
 from petseg_nb.runs.fit import ShareCores, new_loaders, resumable_fit
 from petseg_nb.training import Callback, Run, train_step
@@ -57,7 +58,7 @@ def main():
         parser.add_argument(f'--{name}', type=int, default=default)
     parser.add_argument('--json')
     args = parser.parse_args()
-    keep_memory()
+    own_process()
     rows = {}
     with TemporaryDirectory() as folder:
         toys = make_toy_pets(Path(folder)/'toys', args.toys)

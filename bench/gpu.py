@@ -21,7 +21,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from epoch import turns
 from petseg_nb.augment import Augment
 from petseg_nb.checkpoints import load_model, model_for
-from petseg_nb.core.device import PRECISIONS, keep_memory, resolve
+from petseg_nb.cli.common import own_process
+from petseg_nb.core.device import PRECISIONS, resolve
 from petseg_nb.core.disk import write_json
 from petseg_nb.data import pet_dataloaders
 from petseg_nb.datasets.own import parts_to_train
@@ -139,7 +140,7 @@ def main():
     parser.add_argument('--loading', action='store_true')
     parser.add_argument('--dry_run', action='store_true')
     args = parser.parse_args()
-    keep_memory()
+    own_process()
     # a run finishes its step and saves
     timer = threading.Timer(60 * args.minutes, os.kill, (os.getpid(), signal.SIGINT))
     timer.daemon = True

@@ -18,7 +18,7 @@ from torchvision.datasets import OxfordIIITPet
 from torchvision.transforms import v2
 from machine import save
 from petseg_nb.augment import PRESETS, Augment
-from petseg_nb.core.device import keep_memory
+from petseg_nb.cli.common import own_process
 from petseg_nb.core.pets import find_pets
 from petseg_nb.data import (
     IMAGENET_MEAN, IMAGENET_STD, PetDataset, course_split, normalize, pet_dataloaders, scan_pets)
@@ -113,7 +113,7 @@ if args.parts:
         print(f'{name:36}' + ''.join(f'{rows[name]:8.3f} ms at {size}' for size, rows in table.items()))
     save(args.json, milliseconds=table)
     raise SystemExit
-keep_memory()  # as the commands do
+own_process() # as the commands do
 found = {size: compare(root, size, args.rounds) for size in args.sizes}
 for size, rounds in found.items():
     fast, slow = np.median(rounds, axis=0)

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from .core.disk import progress
 from .data import PetDataset, PetRecord
 from .masks import trimap_to_mask
-from .metrics import boundary_f1, confusion, dice, scores, summarize
+from .metrics import boundary_f1, confusion, scores, summarize
 
 # %% ../nbs/course/10_evaluation.ipynb #801030d7
 def at_original_size(

@@ -7,7 +7,6 @@ __all__ = ['RECIPES', 'recipe_config']
 
 # %% ../nbs/course/12_recipes.ipynb #fc02659c
 from .core.config import TrainConfig, check_choice
-from .core.errors import UserError
 
 # %% ../nbs/course/12_recipes.ipynb #c46abc4e
 RECIPES = dict(

@@ -949,13 +949,3 @@ def test_the_limit_of_pixels_can_be_raised(world):
     process = start(sys.executable, '-c', LARGE, world/'pictures'/'bomb.png', cwd=ROOT,
                     env=dict(PETSEG_MAX_PIXELS='500000000'))
     assert finish(process) == ('(20001, 20000)\n', '')
-
-
-def test_the_readme_counts_these_cases():
-    table = (ROOT/'README.md').read_text(encoding='utf-8').partition('## What you can rely on')[2]
-    said = re.findall(r'\| ([\d, and]+) \|\n', table)[:6]
-    checked = sum(' ' not in folder for folder, *_ in rows(DATASETS))
-    tables = FLAGS, PATHS, DATASETS, CHECKPOINTS, PICTURES
-    flags, paths, datasets, checkpoints, pictures = (len(rows(table)) for table in tables)
-    counts = flags, paths, f'{datasets}, and {checked}', checkpoints, pictures, len(FUNCTIONS)
-    assert said == [*map(str, counts)]

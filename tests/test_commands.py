@@ -222,7 +222,7 @@ def test_each_recipe_trains_both_models(recipe, toy_pets, tmp_path):
                  '--batch_size', '14', *['--width', '4'] * (model == 'unet')]
         finish(train(toy_pets, *flags, '--data_path', toy_pets, '--out_dir', tmp_path/model))
         saved = json.loads((run_folder(tmp_path/model)/'config.json').read_text())
-        assert saved['augment'] == ('strong' if recipe == 'ours' else recipe)
+        assert saved['augment'] == ('light' if recipe == 'ours' else recipe)
         assert saved['model'].startswith(model) and saved['size'] == 64
 
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager, redirect_stderr
 from datetime import datetime
 import numpy as np
 import pytest
-from conftest import finish, start
+from conftest import COMMANDS, finish, start
 from petseg_nb.book.lab import update_chapters
 from petseg_nb.checkpoints import load_model, model_for
 from petseg_nb.cli import train
@@ -107,6 +107,18 @@ def test_a_damaged_cache_is_decoded_again(damage, tmp_path):
         np.testing.assert_array_equal(decode_once(records, 32, tmp_path), straight)
     decode_once(records, 32, tmp_path)
     assert cache.read_bytes() == whole
+
+
+def test_a_command_says_in_one_line_that_a_cache_was_damaged(toy_pets, tmp_path):
+    def train():
+        flags = '--data_path', toy_pets, '--size', 32, '--width', 4, '--epochs', 1, '--out_dir', tmp_path/'runs'
+        return finish(start(COMMANDS/'petseg_train', *flags, env=dict(XDG_CACHE_HOME=str(tmp_path/'cache'))))
+    train()
+    caches = list((tmp_path/'cache'/'petseg_nb').glob('*.npy'))
+    for cache in caches: cache.write_bytes(cache.read_bytes()[:-1])
+    _, err = train()
+    ends = [line.partition(' is damaged: ')[2] for line in err.splitlines()]
+    assert ends == ['its pictures are decoded again'] * len(caches), err
 
 
 # Two at once
@@ -215,7 +227,7 @@ next(iter(loaders['train']))
 @pytest.mark.parametrize('caller', ['command', 'program'])
 def test_python_ends_while_loaders_have_workers(caller, toy_pets):
     "They ignore the signal with which Python ends its children"
-    assert finish(start(sys.executable, '-c', LEAVES, toy_pets, caller)) == ('', '')
+    assert finish(start(sys.executable, '-c', LEAVES, toy_pets, caller), timeout=60) == ('', '')
 
 
 ENDS = """

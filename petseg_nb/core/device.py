@@ -48,6 +48,7 @@ def _step_seconds(model, size, precision, memory_format):
         start = time.thread_time()
         with torch.autocast('cpu', PRECISIONS[precision], enabled=precision != 'fp32'):
             with torch.set_grad_enabled(model.training): logits = model(images) # (2, 1, size, size)
+        if isinstance(logits, tuple): logits = logits[0] # a network with several outputs
         if model.training: logits.float().mean().backward()
         times.append(time.thread_time() - start)
     return min(times[1:] or times) # the first step prepares the others
