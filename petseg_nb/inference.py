@@ -44,6 +44,7 @@ def predict_probabilities(
 ) -> Tensor: # `(B, 1, H, W)` float32 on the CPU, 0 to 1
     "Each pixel's probability of being pet, averaged over the symmetries that `tta` names"
     check_choice('tta', tta, tuple(SYMMETRIES))
+    check_choice('precision', precision, tuple(PRECISIONS))
     device, dtype = next(model.parameters()).device, PRECISIONS[precision]
     model.eval()
     x = images.to(device)                                                        # (B, 3, H, W)

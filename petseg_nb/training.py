@@ -221,9 +221,9 @@ def fit(
                 for callback in callbacks: callback.after_step(run, loss)
                 bar.update()
             end_epoch(run, loaders['valid'], run_dir)
+            for callback in callbacks: callback.after_epoch(run)
             if not quiet and rank() == 0: bar.write(LINE.format(**run.history[-1]))
             sys.stdout.flush() # the line, into a log file too
-            for callback in callbacks: callback.after_epoch(run)
     if run.best: run.model.load_state_dict(run.best)
     return run.history
 

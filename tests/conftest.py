@@ -29,7 +29,8 @@ def start(*words, env=(), **options):
 
 def finish(process, status=0, timeout=300):
     "What a process wrote, output and errors, once it has ended with `status`"
-    out, err = process.communicate(timeout=timeout)
+    try: out, err = process.communicate(timeout=timeout)
+    finally: process.kill() # if it did not end
     assert process.returncode == status, f'status {process.returncode} instead of {status}: {out}{err}'
     return out, err
 

@@ -6,7 +6,7 @@
 __all__ = ['TOY_PETS', 'run_command', 'cache_dir', 'read_config', 'add_config_flags', 'own_process']
 
 # %% ../../nbs/workshop/cli/common.ipynb #9a4b0b93
-import argparse, atexit, io, json, multiprocessing, os, re, signal, sys
+import argparse, atexit, io, json, multiprocessing, os, re, signal, sys, warnings
 from dataclasses import fields
 from pathlib import Path
 from ..core.config import CHOICES, TOYS, TrainConfig, config_from
@@ -93,4 +93,5 @@ def own_process(
     allow_large_pictures()
     cv2.setNumThreads(1) # beside the network's threads its own would only wait
     if threads: torch.set_num_threads(threads)
+    warnings.formatwarning = lambda message, *where, **more: f'{message}\n' # one line
     atexit.register(_end_workers)

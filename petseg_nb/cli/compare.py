@@ -56,7 +56,7 @@ def _compare(argv):
     from petseg_nb.runs.fit import ShareCores
     matplotlib.use('agg')
     data_path = flags.get('data_path') or make_toy_pets(TOY_PETS)
-    flags['data_path'] = str(Path(data_path).expanduser().resolve())
+    flags['data_path'] = str(Path(data_path).expanduser().absolute())
     callbacks = [] if flags.get('threads') else [ShareCores()]
     rows = compare_recipes(**flags, cache_dir=cache_dir(), callbacks=callbacks)
     folder, table = flags['folder'], comparison_table(rows) + '\n'

@@ -99,15 +99,15 @@ def _with_paths(config):
     from petseg_nb.datasets.toy import make_toy_pets
     with first_alone(): data_path = config.data_path or make_toy_pets(TOY_PETS)
     weights = config.weights
-    if weights not in ('', 'pretrained'): weights = str(Path(weights).expanduser().resolve())
-    return replace(config, data_path=str(Path(data_path).expanduser().resolve()), weights=weights)
+    if weights not in ('', 'pretrained'): weights = str(Path(weights).expanduser().absolute())
+    return replace(config, data_path=str(Path(data_path).expanduser().absolute()), weights=weights)
 
 def _prepare(config, resumed):
     "Configuration with nothing left open, model, and loaders"
     import torch
     from petseg_nb.checkpoints import model_for
     from petseg_nb.core.device import resolve
-    from petseg_nb.runs.fit import new_loaders
+    from petseg_nb.runs.fit import leave_signals, new_loaders
     if config.batch_size < world_size():
         raise UserError(f'--batch_size {config.batch_size} is too small for {world_size()} '
                         'processes')
@@ -117,6 +117,7 @@ def _prepare(config, resumed):
     with torch.inference_mode(): model.eval()(blank) # a size that is too small fails here
     config = _same_in_all(resolve(config, model))
     with first_alone(): loaders = new_loaders(config, cache_dir()) # the first one decodes
+    for loader in loaders.values(): loader.worker_init_fn = leave_signals
     fewest = min(map(len, loaders['train'].batch_sampler.batches())) # pictures of a step
     if fewest < 2 * config.accumulate * world_size(): # BatchNorm may not do with one
         with torch.no_grad(): deepcopy(model).train()(blank)
@@ -185,10 +186,6 @@ def _train(argv):
     config, run_dir = _train_flags(argv)
     own_process(config.threads)
     join_launch()
-    try: _train_together(config, run_dir)
-    finally: leave_launch()
-
-def _train_together(config, run_dir):
     from petseg_nb.runs.fit import ShareCores, Stopped, resumable_fit
     from petseg_nb.runs.loggers import new_loggers
     config, resumed = _with_paths(config), run_dir is not None
@@ -207,7 +204,8 @@ def _train_together(config, run_dir):
 
 def petseg_train(argv:list=None): # the command line's words; None takes them from `sys.argv`
     "Train a network and score it on the test pictures"
-    run_command(_train, argv)
+    try: run_command(_train, argv)
+    finally: leave_launch()
 
 # %% ../../nbs/workshop/cli/train.ipynb #22db58c6
 if __name__ == '__main__' and __spec__: petseg_train()

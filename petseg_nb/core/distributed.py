@@ -49,7 +49,7 @@ def join_launch():
 
 def leave_launch():
     "Part from the other processes, if there are any"
-    if world_size() == 1: return
+    if not _dist(): return
     _dist().destroy_process_group()
     time.sleep(.5) # gloo's threads let go of their tensors meanwhile, or Python's end aborts them
 

@@ -28,7 +28,7 @@ from ..training import Callback, Run, add_gradients, fit
 def leave_signals(
     worker:int, # its number
 ) -> None:
-    "Ctrl-C and a scheduler's SIGTERM go to workers too; the main process decides when they end"
+    "Has a worker ignore Ctrl-C and SIGTERM; for commands, which end their workers themselves"
     for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, signal.SIG_IGN)
 
 def new_loaders(
@@ -36,12 +36,10 @@ def new_loaders(
     cache_dir=None, # folder for decoded pictures, see `PetDataset`
 ) -> dict: # 'train', 'valid' and, if there are such pictures, 'test': as of `pet_dataloaders`
     "The loaders of the pictures that `config` names"
-    loaders = pet_dataloaders(
+    return pet_dataloaders(
         config.data_path, config.size, config.batch_size, config.border,
         Augment(config.augment, config.size), cache_dir, max(config.workers, 0), config.seed,
         parts_to_train(config.data_path, config.mask_value))
-    for loader in loaders.values(): loader.worker_init_fn = leave_signals
-    return loaders
 
 # %% ../../nbs/workshop/runs/fit.ipynb #aece6339
 def parts_of(
