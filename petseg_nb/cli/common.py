@@ -16,7 +16,9 @@ from ..core.errors import UserError, explain
 # %% ../../nbs/workshop/cli/common.ipynb #9b35c051
 def _message(error):
     "One line about an error, and the exit status; a bug is raised again"
-    if world_size() > 1 and re.search('peer|NCCL', str(error)):
+    if isinstance(error, UserError): return str(error), 2
+    launched = world_size() > 1 or 'LOCAL_RANK' in os.environ # or about to meet the others
+    if launched and re.search('^Dist|peer|NCCL|[Cc]onnect', f'{type(error).__name__} {error}'):
         return ('a process of this run was lost; torchrun names it below, and --max-restarts has '
                 'it continue'), 1
     return explain(error), 2
