@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Which decoder for ResNet34UNet? Trains each variant the same short way from random weights and prints its validation Dice.
+"""Which decoder for ResNet34UNet? Trains each variant the same short way from random weights and
+prints its validation Dice.
 
     python bench/decoder_variants.py [--data FOLDER] [--size 96] [--epochs 10] [--seeds 2]
 
-Pictures: the trainval list; each third one validates, the others train, test pictures are not touched. Metric: Dice of each validation
-picture (border counted as pet, threshold 0.5, at the training size), mean over the pictures. One thread, bf16 autocast. The folder
-defaults to PETSEG_DATA, else data/oxford-iiit-pet."""
+Pictures: the trainval list; each third one validates, the others train, test pictures are not
+touched. Metric: Dice of each validation picture (border counted as pet, threshold 0.5, at the
+training size), mean over the pictures. One thread, bf16 autocast. The folder defaults to
+PETSEG_DATA, else data/oxford-iiit-pet."""
 import argparse
 import os
 import statistics
@@ -22,7 +24,8 @@ VARIANTS = {
     'five, transpose, cbam':dict(widths=(256, 128, 64, 32, 16), up='transpose', attention='cbam'),
     'wide, transpose':dict(widths=(512, 256, 128, 64, 32), up='transpose'),
     'four, transpose, resize':dict(widths=(256, 128, 64, 64), up='transpose'),
-    'fifth stage, transpose, tail':dict(widths=(512, 256, 128, 64), up='transpose', fifth=1024, tail=2),
+    'fifth stage, transpose, tail':
+        dict(widths=(512, 256, 128, 64), up='transpose', fifth=1024, tail=2),
 }
 
 def load(records, size): # images (N, 3, H, W) uint8, masks (N, 1, H, W) uint8
@@ -51,29 +54,37 @@ def train(options, images, masks, seed, epochs, batch=8):
 
 @torch.no_grad()
 def validate(model, images, masks):
-    with autocast(): logits = torch.cat([model(x.to(memory_format=torch.channels_last)) for x in images.split(25)])
+    with autocast():
+        logits = torch.cat([model(x.to(memory_format=torch.channels_last))
+                            for x in images.split(25)])
     return dice(logits > 0, masks).mean().item()
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--data', default=os.environ.get('PETSEG_DATA', 'data/oxford-iiit-pet'), help='folder of the dataset, or the one above')
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--data', default=os.environ.get('PETSEG_DATA', 'data/oxford-iiit-pet'),
+                        help='folder of the dataset, or the one above')
     parser.add_argument('--size', type=int, default=96, help='side of the pictures in pixels')
     parser.add_argument('--epochs', type=int, default=10)
     parser.add_argument('--seeds', type=int, default=2, help='runs a variant')
     args = parser.parse_args()
     torch.set_num_threads(1)
     records = [r for r in scan_pets(args.data) if r.split == 'trainval']
-    valid, training = load(records[::3], args.size), load([r for i, r in enumerate(records) if i % 3], args.size)
-    print(f'{len(training[0])} pictures train, {len(valid[0])} validate, {args.size} pixels, {args.epochs} epochs', flush=True)
+    valid = load(records[::3], args.size)
+    training = load([r for i, r in enumerate(records) if i % 3], args.size)
+    print(f'{len(training[0])} pictures train, {len(valid[0])} validate, {args.size} pixels, '
+          f'{args.epochs} epochs', flush=True)
     scores = {name:[] for name in VARIANTS}
     for seed in range(args.seeds):
         for name, options in VARIANTS.items():
             scores[name].append(validate(train(options, *training, seed, args.epochs), *valid))
             print(f'seed {seed}, {name}: {scores[name][-1]:.3f}', flush=True)
-    print(f"{'variant':28}  {'Dice, mean':>10}  {'each seed':24}  {'parameters':>10}  G multiply-adds at 256")
+    print(f"{'variant':28}  {'Dice, mean':>10}  {'each seed':24}  {'parameters':>10}  "
+          'G multiply-adds at 256')
     for name, options in VARIANTS.items():
         trace = trace_shapes(ResNet34UNet(**options), (1, 3, 256, 256))
-        print(f"{name:28}  {statistics.mean(scores[name]):10.3f}  {' '.join(f'{s:.3f}' for s in scores[name]):24}"
+        each = ' '.join(f'{score:.3f}' for score in scores[name])
+        print(f"{name:28}  {statistics.mean(scores[name]):10.3f}  {each:24}"
               f"  {trace.total('params'):10,}  {trace.total('madds') / 1e9:.1f}")
 
 if __name__ == '__main__': main()

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """How much longer than its steps is an epoch?
 
-    python bench/epoch.py [--size 128] [--batch_size 4] [--toys 120] [--workers -1] [--rounds 3] [--json FILE]
+    python bench/epoch.py [--size 128] [--batch_size 4] [--toys 120] [--workers -1] [--rounds 3]
+        [--json FILE]
 
-An epoch of `petseg_train` reads its pictures from the cache and augments them; the steps alone have the same batches
-ready. The two take turns, network by network, after one turn that is not counted, and the medians are compared.
-Validation and saving are in neither. The pictures are toys: from the cache all pictures take the same time."""
+An epoch of `petseg_train` reads its pictures from the cache and augments them; the steps alone have
+the same batches ready. The two take turns, network by network, after one turn that is not counted,
+and the medians are compared. Validation and saving are in neither. The pictures are toys: from the
+cache all pictures take the same time."""
 import argparse, copy, statistics, time
 from dataclasses import replace
 from pathlib import Path
@@ -20,13 +22,15 @@ from petseg_nb.runs.fit import ShareCores, new_loaders, resumable_fit
 from petseg_nb.training import Callback, Run, train_step
 from steps import wait
 
-NETWORKS = {'UNet, width 16': dict(model='unet', width=16), 'UNet, width 64': dict(model='unet', width=64),
+NETWORKS = {'UNet, width 16': dict(model='unet', width=16),
+            'UNet, width 64': dict(model='unet', width=64),
             'ResNet34UNet': dict(model='resnet34_unet')}
 
 
 class Turns(Callback):
-    "Times the steps of each epoch, loading included, and after it the same number of steps on batches that are ready"
-    def __init__(self, run, batches): self.run, self.batches, self.epochs, self.steps = run, batches, [], []
+    "Times the steps of each epoch, loading included, and then as many on batches that are ready"
+    def __init__(self, run, batches):
+        self.run, self.batches, self.epochs, self.steps = run, batches, [], []
     def begin(self, run): self.start = time.perf_counter()
     def after_step(self, run, loss):
         if run.step < run.steps: return
@@ -53,7 +57,8 @@ def turns(config, loaders, run_dir, rounds):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in dict(size=128, batch_size=4, toys=120, workers=-1, rounds=3).items():
         parser.add_argument(f'--{name}', type=int, default=default)
     parser.add_argument('--json')

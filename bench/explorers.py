@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""How long does an explorer with widgets take to redraw? Each control is moved, on one core: milliseconds of its time,
-median and slowest.
+"""How long does an explorer with widgets take to redraw? Each control is moved, on one core:
+milliseconds of its time, median and slowest.
 
     python bench/explorers.py
 
-The pictures are toy pets, the models a `UNet` of width 16 and a `ResNet34UNet` with random weights. A redraw is what
-happens in the kernel between a change of a control and the new picture. The way to the browser and back comes on top.
+The pictures are toy pets, the models a `UNet` of width 16 and a `ResNet34UNet` with random weights.
+A redraw is what happens in the kernel between a change of a control and the new picture. The way to
+the browser and back comes on top.
 """
 import tempfile, time
 from pathlib import Path
@@ -40,7 +41,8 @@ def measure(name, box):
                 control.value = value
                 took.append(1000 * (time.process_time() - start))
     took.sort()
-    print(f'{name:14} {len(took):3} redraws   median {took[len(took) // 2]:4.0f} ms   slowest {took[-1]:4.0f} ms')
+    print(f'{name:14} {len(took):3} redraws   median {took[len(took) // 2]:4.0f} ms   '
+          f'slowest {took[-1]:4.0f} ms')
 
 
 def random_checkpoint(seed, folder):
@@ -54,7 +56,8 @@ with tempfile.TemporaryDirectory() as folder:
     root = make_toy_pets(Path(folder)/'toy_pets', n=120)
     tests = course_split(scan_pets(root))['test']
     images, masks = map(torch.stack, zip(*PetDataset(tests, 128)))
-    models = {'unet': create_model('unet', width=16), 'resnet34_unet': create_model('resnet34_unet')}
+    models = {'unet': create_model('unet', width=16),
+              'resnet34_unet': create_model('resnet34_unet')}
     measure('pets', explore_pets(root))
     measure('layers', explore_layers(models, PetDataset(tests, 192)[0][0]))
     measure('maps', explore_maps(models['unet'], images, masks))

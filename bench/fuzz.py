@@ -3,11 +3,12 @@
 
     python bench/fuzz.py --n 20000 [--seed 0]
 
-Takes small pictures of every format that is read, and checkpoints; flips bits, cuts, repeats, leaves out and
-overwrites pieces, half of the time within the first 64 bytes, where a file says what it is; and reads each as
-`petseg_predict` would. A file must give a picture or a network, or a `UserError` of one line, within SECONDS. Each
-thousand is read in a process of its own, so that a crash is seen. Printed are how many could be read and how many
-were refused, the slowest, and the largest memory beyond that of the imports."""
+Takes small pictures of every format that is read, and checkpoints; flips bits, cuts, repeats,
+leaves out and overwrites pieces, half of the time within the first 64 bytes, where a file says what
+it is; and reads each as `petseg_predict` would. A file must give a picture or a network, or a
+`UserError` of one line, within SECONDS. Each thousand is read in a process of its own, so that a
+crash is seen. Printed are how many could be read and how many were refused, the slowest, and the
+largest memory beyond that of the imports."""
 import argparse, io, json, multiprocessing, resource, signal, tempfile, time
 from pathlib import Path
 import numpy as np
@@ -22,9 +23,9 @@ from petseg_nb.core.tiles import look
 from petseg_nb.masks import SAMPLES
 
 SECONDS = 20
-FORMATS = [('JPEG', {}), ('JPEG', dict(progressive=True)), ('PNG', {}), ('GIF', {}), ('WEBP', dict(lossless=True)),
-           ('WEBP', {}), ('BMP', {}), ('TIFF', {}), ('TIFF', dict(compression='tiff_lzw')),
-           ('TIFF', dict(compression='jpeg'))]
+FORMATS = [('JPEG', {}), ('JPEG', dict(progressive=True)), ('PNG', {}), ('GIF', {}),
+           ('WEBP', dict(lossless=True)), ('WEBP', {}), ('BMP', {}), ('TIFF', {}),
+           ('TIFF', dict(compression='tiff_lzw')), ('TIFF', dict(compression='jpeg'))]
 
 
 def files(folder):
@@ -53,7 +54,8 @@ def damaged(data, rng):
     piece = data[first:last + 1]
     match rng.integers(5):
         case 0:
-            for place in rng.integers(reach, size=rng.integers(1, 9)): data[place] ^= 1 << int(rng.integers(8))
+            for place in rng.integers(reach, size=rng.integers(1, 9)):
+                data[place] ^= 1 << int(rng.integers(8))
         case 1: del data[first:]
         case 2: data[first:first] = piece * int(rng.integers(1, 4))
         case 3: del data[first:last + 1]
@@ -62,7 +64,7 @@ def damaged(data, rng):
 
 
 def read(kind, data, folder):
-    "Whether a file can be read; an error if that ends in anything but a picture, a network, or one line"
+    "Whether a file can be read; an error if that ends in neither a result nor one line"
     path = folder/f'damaged{kind}' if kind.startswith('.') else None
     if path: path.write_bytes(data)
     try: result = load_model(path, 'cpu')[0] if path else look(data, 32)
@@ -70,18 +72,21 @@ def read(kind, data, folder):
         if '\n' in str(e) or str(path or 'the picture') not in str(e):
             raise AssertionError(f'no line that names the file: {e}') from e
         return False
-    if not path: assert result[0].dtype == np.uint8 and min(result[0].shape[:2]) == 32 and result[0].shape[2] == 3
+    if not path:
+        shape = result[0].shape
+        assert result[0].dtype == np.uint8 and min(shape[:2]) == 32 and shape[2] == 3
     return True
 
 
 def read_all(seed, first, last, state):
-    "Read the damaged files of these numbers; `state` holds which one, how many could be read, and the slowest"
+    "Read files of these numbers; in `state`: which one, how many could be read, and the slowest"
     allow_large_pictures() # as the commands do
     with tempfile.TemporaryDirectory() as folder:
         sound = list(files(Path(folder)))
         for i in range(first, last):
             kind, data = sound[i % len(sound)]
-            data, start, state[0] = damaged(data, np.random.default_rng((seed, i))), time.monotonic(), i
+            data, state[0] = damaged(data, np.random.default_rng((seed, i))), i
+            start = time.monotonic()
             signal.alarm(SECONDS) # ends the process
             state[1] += read(kind, data, Path(folder))
             state[2] = max(state[2], time.monotonic() - start)
@@ -90,7 +95,8 @@ def read_all(seed, first, last, state):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--n', type=int, default=20_000)
     parser.add_argument('--seed', type=int, default=0)
     args, fork = parser.parse_args(), multiprocessing.get_context('fork')
@@ -98,7 +104,8 @@ def main():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     peak = before
     while first < args.n:
-        process = fork.Process(target=read_all, args=(args.seed, first, min(first + 1000, args.n), state))
+        numbers = first, min(first + 1000, args.n)
+        process = fork.Process(target=read_all, args=(args.seed, *numbers, state))
         process.start()
         process.join()
         peak = max(peak, state[3])
@@ -106,8 +113,9 @@ def main():
         if process.exitcode:
             bad.append(f'file {state[0]:.0f}: status {process.exitcode}')
             first = int(state[0]) + 1
-    print(f'{args.n} files: {state[1]:.0f} could be read, {len(bad)} crashed, hung or said no line {bad}; slowest '
-          f'{state[2]:.2f} s, largest memory {peak - before:.0f} MiB beyond {before:.0f}')
+    print(f'{args.n} files: {state[1]:.0f} could be read, {len(bad)} crashed, hung or said no line '
+          f'{bad}; slowest {state[2]:.2f} s, largest memory {peak - before:.0f} MiB beyond '
+          f'{before:.0f}')
 
 
 if __name__ == '__main__': main()

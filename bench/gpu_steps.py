@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
-"""What is each measure against slowness worth on a GPU, and how far from its limits is a training step?
+"""What is each measure against slowness worth on a GPU, and how far from its limits is a training
+step?
 
     python bench/gpu_steps.py --out speed_gpu.jsonl [--ways eager compiled graphs]
-    python bench/gpu_steps.py --device cpu --size 32 --width 4 --batches 2 4     # a dry run on a processor
+    python bench/gpu_steps.py --device cpu --size 32 --width 4 --batches 2 4     # a dry run
 
-The contenders take turns, and kept is the shortest of all rounds. A measure is tried on a UNet of width 64 and
-sixteen pictures of 256 x 256: plain (float32 without TF32, contiguous, a loop over the weights), and with one measure each.
-Then `petseg_train`'s step of both networks for several batches: as it is, compiled, and compiled to CUDA graphs
-(minutes each). Peaks are those of bench/steps.py, at the precision of `auto`. `nbs/workshop/runs/speed.ipynb` shows
-what this stores."""
+The contenders take turns, and kept is the shortest of all rounds. A measure is tried on a UNet of
+width 64 and sixteen pictures of 256 x 256: plain (float32 without TF32, contiguous, a loop over the
+weights), and with one measure each. Then `petseg_train`'s step of both networks for several
+batches: as it is, compiled, and compiled to CUDA graphs (minutes each). Peaks are those of
+bench/steps.py, at the precision of `auto`. `nbs/workshop/runs/speed.ipynb` shows what this
+stores."""
 import argparse, json, time
 from functools import partial
 from pathlib import Path
@@ -22,17 +24,19 @@ from petseg_nb.training import Run, train_step
 from speed import checkpoint_blocks
 from steps import peak, seconds, wait
 
-MEASURES = ('plain', 'tf32', 'channels_last', 'bf16', 'fused', 'bf16 channels_last', 'checkpoint', 'accumulate',
-            'compile')
+MEASURES = ('plain', 'tf32', 'channels_last', 'bf16', 'fused', 'bf16 channels_last', 'checkpoint',
+            'accumulate', 'compile')
 COMPILED = dict(compiled={}, graphs=dict(mode='reduce-overhead')) # arguments of torch.compile
-# benchmark: cuDNN tries its algorithms and keeps the fastest; alone in its process, because it keeps them by shape
+# benchmark: cuDNN tries its algorithms and keeps the fastest; alone in its process, because it
+# keeps them by shape
 WAYS = 'eager', 'benchmark', *COMPILED
 NETWORKS = 'unet', 'resnet34_unet'
 
 
 def batch(pictures, args):
     shape = pictures, 1, args.size, args.size
-    images = torch.randint(0, 256, (pictures, 3, args.size, args.size), dtype=torch.uint8, device=args.device)
+    images = torch.randint(0, 256, (pictures, 3, args.size, args.size), dtype=torch.uint8,
+                           device=args.device)
     return images, torch.randint(0, 2, shape, dtype=torch.uint8, device=args.device)
 
 
@@ -43,11 +47,13 @@ def network(name, args):
 
 def plain_step(measure, pictures, args):
     "The step of the course reports with one measure"
-    model, loss_fn, (images, masks) = network('unet', args).to(args.device), BCEDiceLoss(), batch(pictures, args)
+    model, loss_fn = network('unet', args).to(args.device), BCEDiceLoss()
+    images, masks = batch(pictures, args)
     if 'channels_last' in measure: model = model.to(memory_format=torch.channels_last)
     if measure == 'checkpoint': checkpoint_blocks(model)
     optimizer = torch.optim.Adam(model.parameters(), 1e-4, foreach=False, fused=measure == 'fused')
-    run, parts = torch.compile(model) if measure == 'compile' else model, 4 if measure == 'accumulate' else 1
+    run = torch.compile(model) if measure == 'compile' else model
+    parts = 4 if measure == 'accumulate' else 1
 
     def step():
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = measure == 'tf32'
@@ -63,13 +69,15 @@ def plain_step(measure, pictures, args):
 def our_step(name, way, pictures, args):
     "The step of `petseg_train`, compiled or not"
     model, (images, masks) = network(name, args), batch(pictures, args)
-    run = Run(model, resolve(TrainConfig(size=args.size, device=args.device.type), model), steps=1_000_000)
+    config = resolve(TrainConfig(size=args.size, device=args.device.type), model)
+    run = Run(model, config, steps=1_000_000)
     run.net.train()
     if way in COMPILED: run.net = torch.compile(run.net, **COMPILED[way])
     torch.backends.cudnn.benchmark = way == 'benchmark'
 
     def step():
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = False, True # PyTorch's defaults
+        # PyTorch's defaults
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = False, True
         train_step(run, images, masks)
     return step
 
@@ -84,32 +92,36 @@ def bandwidth(device):
 def contenders(args):
     "Name: a function that builds its step, and pictures of a step"
     middle = args.batches[len(args.batches) // 2]
-    measures = [m for m in MEASURES if 'eager' in args.ways and (m != 'compile' or 'compiled' in args.ways)]
+    measures = [m for m in MEASURES
+                if 'eager' in args.ways and (m != 'compile' or 'compiled' in args.ways)]
     steps = [(name, n, way) for way in args.ways for name in args.networks for n in args.batches]
     jobs = {f'measure {m}': (partial(plain_step, m, middle, args), middle) for m in measures}
-    return jobs | {f'step {name} {n} {way}': (partial(our_step, name, way, n, args), n) for name, n, way in steps}
+    return jobs | {f'step {name} {n} {way}': (partial(our_step, name, way, n, args), n)
+                   for name, n, way in steps}
 
 
 def first_call(build, device):
-    "The step, the seconds of its first call, which chooses and compiles, and the GB that it needs beside its model"
+    "The step, the seconds of its first call, which chooses and compiles, and the GB it needs"
     step, begun, on_gpu = build(), time.perf_counter(), device.type == 'cuda'
     before = torch.cuda.memory_allocated() if on_gpu else 0
     if on_gpu: torch.cuda.reset_peak_memory_stats()
     step()
     wait(device)
     first = time.perf_counter() - begun
-    return step, dict(first=first, gb=(torch.cuda.max_memory_allocated() - before) / 1e9 if on_gpu else None)
+    gb = (torch.cuda.max_memory_allocated() - before) / 1e9 if on_gpu else None
+    return step, dict(first=first, gb=gb)
 
 
 def measure(jobs, args):
-    "Name: seconds a picture of a step, the shortest of `rounds` turns; who fails is named and left out"
+    "Name: seconds a picture, the shortest of `rounds` turns; who fails is named and left out"
     steps, rows = {}, {}
     for name, (build, pictures) in jobs.items():
         torch.compiler.reset() # or one network's other batches make its shapes dynamic
         try:
             steps[name], rows[name] = first_call(build, args.device)
             rows[name]['seconds'] = seconds(steps[name], args.device, args.repeats) / pictures
-        except RuntimeError as error: print(f'{name} is left out:', str(error).splitlines()[0], flush=True)
+        except RuntimeError as error:
+            print(f'{name} is left out:', str(error).splitlines()[0], flush=True)
     for _ in range(args.rounds - 1):
         for name, row in rows.items():
             again = seconds(steps[name], args.device, args.repeats) / jobs[name][1]
@@ -118,7 +130,8 @@ def measure(jobs, args):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in dict(size=256, width=64, rounds=2, repeats=10).items():
         parser.add_argument(f'--{name}', type=int, default=default)
     parser.add_argument('--batches', type=int, nargs='+', default=[2, 4, 8, 16, 32, 64])
@@ -131,10 +144,12 @@ def main():
     config = resolve(TrainConfig(size=args.size, device=args.device.type), network('unet', args))
     precisions = {torch.float32, PRECISIONS[config.precision]}
     rows['bandwidth'] = dict(bytes=bandwidth(args.device))
-    rows['peak'] = {str(dtype).removeprefix('torch.'): peak(dtype, args.device) for dtype in precisions}
+    rows['peak'] = {str(dtype).removeprefix('torch.'): peak(dtype, args.device)
+                    for dtype in precisions}
     machine = describe()
     for name, row in rows.items():
-        print(name, *(f'{key} {value:.4g}' for key, value in row.items() if value is not None), flush=True)
+        shown = [f'{key} {value:.4g}' for key, value in row.items() if value is not None]
+        print(name, *shown, flush=True)
         if args.out:
             line = json.dumps(dict(name=name, **row, size=args.size, machine=machine))
             with args.out.open('a') as file: file.write(line + '\n')

@@ -3,10 +3,10 @@
 
     python bench/kills.py --n 60 [--seed 0]
 
-Draws toy pets, decodes, trains, exports, predicts and compares in processes that get a SIGKILL at a random moment,
-some of them three times in a row, and are started again. After each kill, what is there must be whole, and what was
-reported as finished must be there. At the end, everything must be what it is where nobody was killed, to the last
-bit."""
+Draws toy pets, decodes, trains, exports, predicts and compares in processes that get a SIGKILL at a
+random moment, some of them three times in a row, and are started again. After each kill, what is
+there must be whole, and what was reported as finished must be there. At the end, everything must be
+what it is where nobody was killed, to the last bit."""
 import argparse, csv, hashlib, os, random, shutil, signal, tempfile, time, traceback
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -32,7 +32,8 @@ def digest(data): return hashlib.sha256(data).hexdigest()
 
 def digests(folder):
     "A digest of each file, by name"
-    files = [path for path in folder.rglob('*') if path.is_file() and path.suffix not in ('.lock', '.part')]
+    files = [path for path in folder.rglob('*')
+             if path.is_file() and path.suffix not in ('.lock', '.part')]
     return {path.relative_to(folder).as_posix(): digest(path.read_bytes()) for path in files}
 
 
@@ -42,7 +43,8 @@ def lines_of(path): return path.read_text().splitlines() if path.exists() else [
 class Drawing:
     "All pets or none"
     def work(self, folder): make_toy_pets(folder/'pets', n=40)
-    def look(self, folder): assert not (folder/'pets').exists() or digests(folder/'pets') == self.straight
+    def look(self, folder):
+        assert not (folder/'pets').exists() or digests(folder/'pets') == self.straight
     def result(self, folder): return digests(folder/'pets')
 
 
@@ -56,24 +58,30 @@ class Caching:
 class Training:
     "Each epoch that was reported is in `last.pt`, and the best of them in `best.pt`"
     def __init__(self, pets):
-        self.flags = ['--data_path', str(pets), *FLAGS, '--epochs', '8', '--ema', '.9', '--threads', '1']
+        self.flags = ['--data_path', str(pets), *FLAGS, '--epochs', '8', '--ema', '.9',
+                      '--threads', '1']
     def run(self, folder): return next(iter(folder.glob('runs/*/config.json')), None)
     def work(self, folder):
         with open(folder/'said', 'a') as said, redirect_stdout(said):
             run = self.run(folder)
-            petseg_train(['--resume', str(run.parent)] if run else [*self.flags, '--out_dir', str(folder/'runs')])
+            begin = [*self.flags, '--out_dir', str(folder/'runs')]
+            petseg_train(['--resume', str(run.parent)] if run else begin)
     def look(self, folder):
-        said = [int(line.split()[1]) for line in lines_of(folder/'said') if line.startswith('epoch ')]
+        said = [int(line.split()[1]) for line in lines_of(folder/'said')
+                if line.startswith('epoch ')]
         if not said: return
-        last, best = (load_checkpoint(self.run(folder).parent/name) for name in ('last.pt', 'best.pt'))
+        run = self.run(folder)
+        last, best = (load_checkpoint(run.with_name(name)) for name in ('last.pt', 'best.pt'))
         scores = [row['valid_dice'] for row in last['history']]
         assert len(scores) >= max(said) and best['epoch'] >= scores.index(max(scores)) + 1
     def result(self, folder):
         run, = folder.glob('runs/*/last.pt')
         with open(run.with_name('history.csv')) as f: history = list(csv.DictReader(f))
-        weights = [load_checkpoint(run.with_name(name))['weights'] for name in ('last.pt', 'best.pt')]
+        weights = [load_checkpoint(run.with_name(name))['weights']
+                   for name in ('last.pt', 'best.pt')]
         said = {line for line in lines_of(folder/'said') if line.startswith('test dice')}
-        return history, [digest(b''.join(t.numpy().tobytes() for t in w.values())) for w in weights], said
+        sums = [digest(b''.join(t.numpy().tobytes() for t in w.values())) for w in weights]
+        return history, sums, said
 
 
 class Exporting:
@@ -105,8 +113,8 @@ class Comparing:
     def __init__(self, pets): self.pets, self.rows = pets, []
     def prepare(self, folder): self.rows = []
     def work(self, folder):
-        compare_recipes(['crop_flip', 'jitter_clip'], 3, ('unet',), (0,), folder/'out', folder/'cache',
-                        data_path=str(self.pets), **SMALL)
+        compare_recipes(['crop_flip', 'jitter_clip'], 3, ('unet',), (0,), folder/'out',
+                        folder/'cache', data_path=str(self.pets), **SMALL)
     def look(self, folder):
         rows = load_results(folder/'out'/'results.jsonl')
         assert [r['dice'] for r in rows][:len(self.rows)] == self.rows
@@ -117,7 +125,7 @@ class Comparing:
 
 
 def start(work, folder):
-    "The process number of a process that does the work; what it says is in the file `log` beside the folder"
+    "The number of a process that does the work; what it says is in the file `log` beside `folder`"
     if pid := os.fork(): return pid
     log = os.open(folder.parent/'log', os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
     os.dup2(log, 1), os.dup2(log, 2)
@@ -128,7 +136,8 @@ def start(work, folder):
 
 
 def finish(work, folder):
-    if os.waitpid(start(work, folder), 0)[1]: raise AssertionError((folder.parent/'log').read_text())
+    if os.waitpid(start(work, folder), 0)[1]:
+        raise AssertionError((folder.parent/'log').read_text())
 
 
 def prepare(job, folder):
@@ -150,7 +159,8 @@ def kill(job, folder, seconds):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--n', type=int, default=60, help='kills, of all kinds of work together')
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args()
@@ -160,7 +170,8 @@ def main():
         scratch = Path(scratch)
         os.environ['XDG_CACHE_HOME'] = str(scratch/'cache')
         pets = make_toy_pets(scratch/'pets', n=40)
-        flags = ['--data_path', str(pets), *FLAGS, '--epochs', '2', '--out_dir', str(scratch/'runs')]
+        flags = ['--data_path', str(pets), *FLAGS, '--epochs', '2',
+                 '--out_dir', str(scratch/'runs')]
         finish(lambda folder: petseg_train(flags), scratch)
         checkpoint, = scratch.glob('runs/*/best.pt')
         jobs = [Drawing(), Caching(pets), Training(pets), Exporting(checkpoint, 'safetensors'),
@@ -173,11 +184,14 @@ def main():
         while sum(job.kills for job in jobs) < args.n:
             job = min(jobs, key=lambda job: job.kills)
             prepare(job, folder := scratch/'killed')
-            for _ in range(rng.randint(1, 3)): job.kills += kill(job, folder, rng.uniform(0, job.seconds))
+            for _ in range(rng.randint(1, 3)):
+                job.kills += kill(job, folder, rng.uniform(0, job.seconds))
             finish(job.work, folder)
-            assert job.result(folder) == job.straight, f'{type(job).__name__} ends in something else'
+            same = job.result(folder) == job.straight
+            assert same, f'{type(job).__name__} ends in something else'
             print(f'{type(job).__name__}: {job.kills} kills so far', flush=True)
-        counts = ', '.join(f'{type(job).__name__} {job.kills} ({job.seconds:.1f} s)' for job in jobs)
+        counts = ', '.join(f'{type(job).__name__} {job.kills} ({job.seconds:.1f} s)'
+                           for job in jobs)
         print(f'{counts}: nothing was lost')
 
 

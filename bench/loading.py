@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""How much faster is an epoch of pictures from the decode-once cache? Both ways in one process, in turns.
+"""How much faster is an epoch of pictures from the decode-once cache? Both ways in one process, in
+turns.
 
     python bench/loading.py [--data FOLDER] [--sizes 128 256] [--rounds 5] [--json FILE]
     python bench/loading.py --parts     # where the time of a picture from the cache goes
 
-The peer is the way of the course reports: torchvision's OxfordIIITPet decodes each full-size picture and trimap, and
-albumentations resizes, augments and normalises them. Ours reads the resized pixels from the cache, augments them with
-the same preset and normalises a batch at a time. One process, no workers. The folder defaults to PETSEG_DATA, else
-data/oxford-iiit-pet."""
+The peer is the way of the course reports: torchvision's OxfordIIITPet decodes each full-size
+picture and trimap, and albumentations resizes, augments and normalises them. Ours reads the resized
+pixels from the cache, augments them with the same preset and normalises a batch at a time. One
+process, no workers. The folder defaults to PETSEG_DATA, else data/oxford-iiit-pet."""
 import argparse, os, random, tempfile, time
 from functools import partial
 import albumentations as A
@@ -27,7 +28,8 @@ from petseg_nb.masks import trimap_to_mask
 
 def peer(root, size):
     "Decode, resize, augment and normalise each picture of trainval.txt; the number of pictures"
-    transform = A.Compose([A.Resize(size, size), *PRESETS['light'](size), A.Normalize(IMAGENET_MEAN, IMAGENET_STD)])
+    transform = A.Compose([A.Resize(size, size), *PRESETS['light'](size),
+                           A.Normalize(IMAGENET_MEAN, IMAGENET_STD)])
     pictures = OxfordIIITPet(root.parent, 'trainval', 'segmentation')
     for image, trimap in pictures:
         out = transform(image=np.array(image), mask=trimap_to_mask(np.array(trimap)))
@@ -48,7 +50,8 @@ def rate(work, *args):
 def compare(root, size, rounds):
     "Pictures a second of both, by rounds in turns"
     with tempfile.TemporaryDirectory() as cache:
-        loader = pet_dataloaders(root, size, transform=Augment('light', size), cache_dir=cache)['train']
+        loaders = pet_dataloaders(root, size, transform=Augment('light', size), cache_dir=cache)
+        loader = loaders['train']
         return [(rate(ours, loader), rate(peer, root, size)) for _ in range(rounds)]
 
 
@@ -83,22 +86,29 @@ def parts(root, size):
             transform.p = 1
             return A.Compose([transform])
         affine, colours = always(affine), always(colours)
-        affine_v2, colours_v2 = v2.RandomAffine(10, (.05, .05), (.9, 1.1)), v2.ColorJitter(.2, .2, .2, .02)
+        affine_v2 = v2.RandomAffine(10, (.05, .05), (.9, 1.1))
+        colours_v2 = v2.ColorJitter(.2, .2, .2, .02)
         def opencv(i):
             for x, how in warps:
-                cv2.warpAffine(x, matrix, (size, size), flags=how, borderMode=cv2.BORDER_REFLECT_101)
-        def of_a_batch(function, repeats): return milliseconds(lambda i: function(batch), repeats) / 16
+                cv2.warpAffine(x, matrix, (size, size), flags=how,
+                               borderMode=cv2.BORDER_REFLECT_101)
+        def of_a_batch(function, repeats):
+            return milliseconds(lambda i: function(batch), repeats) / 16
         return {'read from the cache': milliseconds(lambda i: data[i % 32]),
                 'augment': milliseconds(lambda i: augment(image, mask, (0, 0, i))),
                 '  of it: seed the draws': milliseconds(partial(seed, augment.compose)),
-                '  of it, in 40 % of all: warp': milliseconds(lambda i: affine(image=image, mask=mask)),
-                '  of it, in 40 % of all: colours': milliseconds(lambda i: colours(image=image, mask=mask)),
-                'normalise': of_a_batch(normalize, 30), "instead: OpenCV's warp alone": milliseconds(opencv),
+                '  of it, in 40 % of all: warp':
+                    milliseconds(lambda i: affine(image=image, mask=mask)),
+                '  of it, in 40 % of all: colours':
+                    milliseconds(lambda i: colours(image=image, mask=mask)),
+                'normalise': of_a_batch(normalize, 30),
+                "instead: OpenCV's warp alone": milliseconds(opencv),
                 "instead: torchvision's warp": of_a_batch(affine_v2, 10),
                 "instead: torchvision's colours": of_a_batch(colours_v2, 10)}
 
 
-parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 folder = os.environ.get('PETSEG_DATA', 'data/oxford-iiit-pet')
 parser.add_argument('--data', default=folder, help='folder of the dataset')
 parser.add_argument('--sizes', type=int, nargs='+', default=[128, 256], help='sides in pixels')
@@ -110,7 +120,8 @@ root = find_pets(args.data)
 if args.parts:
     table = {size: parts(root, size) for size in args.sizes}
     for name in table[args.sizes[0]]:
-        print(f'{name:36}' + ''.join(f'{rows[name]:8.3f} ms at {size}' for size, rows in table.items()))
+        columns = [f'{rows[name]:8.3f} ms at {size}' for size, rows in table.items()]
+        print(f'{name:36}' + ''.join(columns))
     save(args.json, milliseconds=table)
     raise SystemExit
 own_process() # as the commands do
@@ -118,6 +129,6 @@ found = {size: compare(root, size, args.rounds) for size in args.sizes}
 for size, rounds in found.items():
     fast, slow = np.median(rounds, axis=0)
     ratios = [f / s for f, s in rounds]
-    print(f'{size} x {size}: cache {fast:.0f} pictures a second, decoding {slow:.0f}; ratio {np.median(ratios):.1f} '
-          f'({min(ratios):.1f} to {max(ratios):.1f})')
+    print(f'{size} x {size}: cache {fast:.0f} pictures a second, decoding {slow:.0f}; '
+          f'ratio {np.median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f})')
 save(args.json, pictures_a_second=found)

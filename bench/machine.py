@@ -12,13 +12,18 @@ def describe():
     kinds = [kind for kind in known if flags and kind in flags[1].split()]
     limits = 'ATEN_CPU_CAPABILITY', 'ONEDNN_MAX_CPU_ISA'
     held = {name: os.environ[name] for name in limits if name in os.environ}
-    memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30 if hasattr(os, 'sysconf') else None
-    return dict(processor=name[1] if name else platform.machine(), kinds=kinds, held_to=held, cores=os.cpu_count(),
-                gib=memory and round(memory, 1), threads=torch.get_num_threads(),
+    memory = None
+    if hasattr(os, 'sysconf'):
+        memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30
+    return dict(processor=name[1] if name else platform.machine(), kinds=kinds, held_to=held,
+                cores=os.cpu_count(), gib=memory and round(memory, 1),
+                threads=torch.get_num_threads(),
                 gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
                 system=platform.system(), python=platform.python_version(), torch=torch.__version__)
 
 
 def save(file, **results):
     "Write results and machine as JSON, if there is a file to write"
-    if file: Path(file).write_text(json.dumps(dict(command=sys.argv, machine=describe(), **results), indent=1) + '\n')
+    if not file: return
+    results = dict(command=sys.argv, machine=describe(), **results)
+    Path(file).write_text(json.dumps(results, indent=1) + '\n')

@@ -3,10 +3,11 @@
 
     python bench/memory.py [--pictures 500 5000 20000] [--json FILE]
 
-Draws 50 toy pets and lists them under as many names as asked, builds the decode-once cache at 64 pixels and goes
-through one epoch of it, each number of pictures in a process of its own. Printed is the largest resident memory that
-is not a file's (`RssAnon` of Linux): pages of the cache can be given back at any time and do not count. A dataset in
-memory would grow by 16 KiB a picture, 320 MB for 20,000."""
+Draws 50 toy pets and lists them under as many names as asked, builds the decode-once cache at 64
+pixels and goes through one epoch of it, each number of pictures in a process of its own. Printed is
+the largest resident memory that is not a file's (`RssAnon` of Linux): pages of the cache can be
+given back at any time and do not count. A dataset in memory would grow by 16 KiB a picture, 320 MB
+for 20,000."""
 import argparse, os, re, subprocess, sys, tempfile
 from pathlib import Path
 from machine import save
@@ -21,7 +22,8 @@ def measure(root):
     "The largest memory of an epoch from the cache, batch by batch"
     from petseg_nb.augment import Augment
     from petseg_nb.data import pet_dataloaders
-    loader = pet_dataloaders(root, 64, transform=Augment('light', 64), cache_dir=root/'cache')['train']
+    loaders = pet_dataloaders(root, 64, transform=Augment('light', 64), cache_dir=root/'cache')
+    loader = loaders['train']
     return max(anonymous() for _ in loader)
 
 
@@ -29,10 +31,12 @@ def draw(root, pictures):
     "A dataset of links to 50 toy pets"
     from petseg_nb.datasets.toy import make_toy_pets
     source = make_toy_pets(root/'source', n=50)
-    first = [line.split() for line in (source/'annotations'/'trainval.txt').read_text().splitlines()]
+    text = (source/'annotations'/'trainval.txt').read_text()
+    first = [line.split() for line in text.splitlines()]
     target = root/'many'
     for folder in ('images', 'annotations/trimaps'): (target/folder).mkdir(parents=True)
-    names = [(f'{name}_{i}', name, rest) for i in range(pictures // len(first)) for name, *rest in first]
+    names = [(f'{name}_{i}', name, rest) for i in range(pictures // len(first))
+             for name, *rest in first]
     for new, old, _ in names:
         for folder, ending in (('images', 'jpg'), ('annotations/trimaps', 'png')):
             os.link(source/folder/f'{old}.{ending}', target/folder/f'{new}.{ending}')
@@ -42,7 +46,8 @@ def draw(root, pictures):
     return target
 
 
-parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument('--pictures', type=int, nargs='+', default=[500, 5000, 20000])
 parser.add_argument('--json')
 parser.add_argument('--measure', type=Path, help=argparse.SUPPRESS)

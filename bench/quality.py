@@ -1,12 +1,16 @@
 #!/usr/bin/env python3
-"""Which Dice after how many seconds: our recipe, our settings without one, the five course reports, and segmentation_models_pytorch's Unet?
+"""Which Dice after how many seconds: our recipe, our settings without one, the five course reports,
+and segmentation_models_pytorch's Unet?
 
-    python bench/quality.py [--data_path DATASET] [--seconds 15] [--size 64] [--width 16] [--json FILE]
+    python bench/quality.py [--data_path DATASET] [--seconds 15] [--size 64] [--width 16]
+        [--json FILE]
 
-Each contender may use so many processor seconds, validation included, made into epochs beforehand as `petseg_compare --seconds` does, so that its
-learning rate comes to its end. smp's Unet has ResNet-34 with random weights and is trained twice: plainly (Adam at 1e-4, no schedule, mirrored
-pictures), and by our recipe. Dice is the mean over pictures: of the validation pictures the best that was reached in a quarter, half and all of
-the time, and of the test pictures that of the best epoch. Without `--data_path` the pictures are toys. pip install segmentation_models_pytorch"""
+Each contender may use so many processor seconds, validation included, made into epochs beforehand
+as `petseg_compare --seconds` does, so that its learning rate comes to its end. smp's Unet has
+ResNet-34 with random weights and is trained twice: plainly (Adam at 1e-4, no schedule, mirrored
+pictures), and by our recipe. Dice is the mean over pictures: of the validation pictures the best
+that was reached in a quarter, half and all of the time, and of the test pictures that of the best
+epoch. Without `--data_path` the pictures are toys. pip install segmentation_models_pytorch"""
 import argparse, time
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +30,8 @@ from petseg_nb.runs.fit import new_loaders
 from petseg_nb.training import Callback, fit, validate
 from torch import nn
 
-MODELS['smp'] = lambda normalization: nn.Sequential(Normalize(normalization), smp.Unet('resnet34', encoder_weights=None))
+MODELS['smp'] = lambda normalization: nn.Sequential(
+    Normalize(normalization), smp.Unet('resnet34', encoder_weights=None))
 CHOICES['model'].append('smp')
 
 
@@ -34,17 +39,22 @@ class Progress(Callback):
     "Pairs of processor seconds since the beginning and the best validation Dice until then"
     def __init__(self): self.reached = []
     def begin(self, run): self.start = time.process_time()
-    def after_epoch(self, run): self.reached.append((time.process_time() - self.start, max(row['valid_dice'] for row in run.history)))
+    def after_epoch(self, run):
+        best = max(row['valid_dice'] for row in run.history)
+        self.reached.append((time.process_time() - self.start, best))
 
 
 def contenders(args):
     "Name: configuration"
     common = dict(data_path=str(args.data_path), size=args.size, seed=0)
-    ours = {f'{recipe}, {model}': recipe_config(recipe, model, **common, **dict(width=args.width) if model == 'unet' else {})
-            for recipe in RECIPES for model in ('unet', 'resnet34_unet')}
+    widths = dict(unet=dict(width=args.width), resnet34_unet={})
+    ours = {f'{recipe}, {model}': recipe_config(recipe, model, **common, **width)
+            for recipe in RECIPES for model, width in widths.items()}
     ours['petseg_train without a recipe'] = TrainConfig(width=args.width, **common)
-    plain = TrainConfig(model='smp', optimizer='adam', learning_rate=1e-4, schedule='constant', augment='flip_cbam', **common)
-    return ours | {'smp.Unet, plainly': plain, 'smp.Unet, our recipe': replace(ours['ours, resnet34_unet'], model='smp')}
+    plain = TrainConfig(model='smp', optimizer='adam', learning_rate=1e-4, schedule='constant',
+                        augment='flip_cbam', **common)
+    return ours | {'smp.Unet, plainly': plain,
+                   'smp.Unet, our recipe': replace(ours['ours, resnet34_unet'], model='smp')}
 
 
 def train(config, seconds, cache):
@@ -56,9 +66,11 @@ def train(config, seconds, cache):
     return dict(epochs=config.epochs, reached=progress.reached, test_dice=test)
 
 
-parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument('--data_path', type=Path)
-for name, default in dict(seconds=15, size=64, width=16).items(): parser.add_argument(f'--{name}', type=int, default=default)
+for name, default in dict(seconds=15, size=64, width=16).items():
+    parser.add_argument(f'--{name}', type=int, default=default)
 parser.add_argument('--json')
 args = parser.parse_args()
 keep_memory()
@@ -69,6 +81,8 @@ with TemporaryDirectory() as folder:
     print(f'{"":32}{"epochs":>8}{"quarter":>9}{"half":>9}{"all":>9}{"test Dice":>11}')
     for name, config in contenders(args).items():
         rows[name] = row = train(config, args.seconds, folder/'cache')
-        after = [max((dice for when, dice in row['reached'] if when <= share * args.seconds), default=float('nan')) for share in (.25, .5, 1.1)]
-        print(f'{name:32}{row["epochs"]:8}' + ''.join(f'{dice:9.4f}' for dice in after) + f'{row["test_dice"]:11.4f}', flush=True)
+        after = [[dice for when, dice in row['reached'] if when <= share * args.seconds]
+                 for share in (.25, .5, 1.1)]
+        best = ''.join(f'{max(scores, default=float("nan")):9.4f}' for scores in after)
+        print(f'{name:32}{row["epochs"]:8}{best}{row["test_dice"]:11.4f}', flush=True)
 save(args.json, seconds=args.seconds, size=args.size, contenders=rows)

@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
-"""What is each measure against slowness worth, and how far from the processor's limits is a training step?
+"""What is each measure against slowness worth, and how far from the processor's limits is a
+training step?
 
     python bench/speed.py --out speed.jsonl [--data_path DATASET] [--rounds 3]
-    ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 python bench/speed.py --out speed.jsonl
+    ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 \\
+        python bench/speed.py --out speed.jsonl
 
-The second line measures as on a processor without AVX-512. Each contender is a process of its own, and they take turns.
-The shortest of all rounds is kept. A step is one of a UNet of width 16 on eight pictures of 128 x 128, unless it says
-otherwise: plain (float32, contiguous, a loop over the weights, memory given back), with one measure each, and with all
-that `petseg_train` takes. Peaks are those of bench/steps.py. Loading needs `--data_path`. `nbs/workshop/runs/speed.ipynb`
-draws what this stores.
+The second command measures as on a processor without AVX-512. Each contender is a process of its
+own, and they take turns. The shortest of all rounds is kept. A step is one of a UNet of width 16 on
+eight pictures of 128 x 128, unless it says otherwise: plain (float32, contiguous, a loop over the
+weights, memory given back), with one measure each, and with all that `petseg_train` takes. Peaks
+are those of bench/steps.py. Loading needs `--data_path`. `nbs/workshop/runs/speed.ipynb` draws what
+this stores.
 """
 import argparse, json, os, resource, shutil, subprocess, sys, time
 from pathlib import Path
@@ -17,8 +20,8 @@ from steps import peak, seconds
 import torch
 
 CPU = torch.device('cpu')
-MEASURES = ('plain', 'channels_last', 'bf16', 'keep_memory', 'fused', 'compile', 'checkpoint', 'accumulate', 'one_thread',
-            'petseg_train')
+MEASURES = ('plain', 'channels_last', 'bf16', 'keep_memory', 'fused', 'compile', 'checkpoint',
+            'accumulate', 'one_thread', 'petseg_train')
 SIZES, BATCHES = (64, 96, 128, 192, 256), (1, 2, 4, 8, 16)
 LOADERS = ('decode', 'cache', 'cache, 1 worker', 'cache, 2 workers', 'decode, 2 workers')
 
@@ -49,7 +52,8 @@ def plain_step(model, images, masks, measure):
         for x, y in zip(images.chunk(parts), masks.chunk(parts)):
             x = normalize(x)
             if measure == 'channels_last': x = x.contiguous(memory_format=torch.channels_last)
-            with torch.autocast('cpu', torch.bfloat16, enabled=measure == 'bf16'): loss = loss_fn(network(x), y)
+            with torch.autocast('cpu', torch.bfloat16, enabled=measure == 'bf16'):
+                loss = loss_fn(network(x), y)
             (loss / parts).backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -80,7 +84,8 @@ def time_step(measure, name='unet', pictures=8, size=128, **settings):
     if measure == 'petseg_train': step = our_step(model, images, masks)
     else: step = plain_step(model, images, masks, measure)
     took = seconds(step, CPU, 5) / pictures
-    return dict(seconds=took, mb=(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return dict(seconds=took, mb=(most - before) / 1024)
 
 
 def bandwidth():
@@ -91,7 +96,8 @@ def bandwidth():
 
 def peaks():
     "FLOP a second; bfloat16 is emulated on AVX2, and takes minutes"
-    types = ['float32'] if os.environ.get('ATEN_CPU_CAPABILITY') == 'avx2' else ['float32', 'bfloat16']
+    avx2 = os.environ.get('ATEN_CPU_CAPABILITY') == 'avx2'
+    types = ['float32'] if avx2 else ['float32', 'bfloat16']
     return {name: peak(getattr(torch, name), CPU) for name in types}
 
 
@@ -101,8 +107,10 @@ def time_loader(how, root):
     from petseg_nb.augment import Augment
     from petseg_nb.data import normalize, pet_dataloaders
     with tempfile.TemporaryDirectory() as folder:
-        workers, cache = int(how.split()[1]) if ',' in how else 0, folder if 'cache' in how else None
-        loaders = pet_dataloaders(root, 128, transform=Augment('light', 128), workers=workers, cache_dir=cache)
+        workers = int(how.split()[1]) if ',' in how else 0
+        cache = folder if 'cache' in how else None
+        loaders = pet_dataloaders(root, 128, transform=Augment('light', 128), workers=workers,
+                                  cache_dir=cache)
         loader = loaders['train']
 
         def epoch():
@@ -117,17 +125,22 @@ def contenders(data_path):
     "Name: a call that gives a dictionary of numbers"
     measures = [m for m in MEASURES if m != 'compile' or shutil.which('g++')]
     jobs = {f'measure {m}': lambda m=m: time_step(m, width=16) for m in measures}
-    jobs |= {f'size {s}': lambda s=s: time_step('petseg_train', size=s, pictures=4, width=16) for s in SIZES}
-    jobs |= {f'batch {b}': lambda b=b: time_step('petseg_train', pictures=b, width=16) for b in BATCHES}
+    jobs |= {f'size {s}': lambda s=s: time_step('petseg_train', size=s, pictures=4, width=16)
+             for s in SIZES}
+    jobs |= {f'batch {b}': lambda b=b: time_step('petseg_train', pictures=b, width=16)
+             for b in BATCHES}
     jobs |= {'network unet': lambda: time_step('petseg_train', pictures=2, width=64),
-             'network resnet34_unet': lambda: time_step('petseg_train', 'resnet34_unet', pictures=4),
+             'network resnet34_unet':
+                 lambda: time_step('petseg_train', 'resnet34_unet', pictures=4),
              'bandwidth': bandwidth, 'peak': peaks}
-    if data_path: jobs |= {f'load {how}': lambda how=how: time_loader(how, data_path) for how in LOADERS}
+    if data_path:
+        jobs |= {f'load {how}': lambda how=how: time_loader(how, data_path) for how in LOADERS}
     return jobs
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--out', type=Path)
     parser.add_argument('--data_path')
     parser.add_argument('--rounds', type=int, default=3)
@@ -140,7 +153,8 @@ def main():
         for name in jobs:
             words = [sys.executable, __file__, *sys.argv[1:], '--only', name]
             done = subprocess.run(words, capture_output=True, text=True)
-            if done.returncode: print(f'{name} is left out:', *done.stderr.splitlines()[-1:], flush=True)
+            if done.returncode:
+                print(f'{name} is left out:', *done.stderr.splitlines()[-1:], flush=True)
             else: rows[name].append(json.loads(done.stdout.splitlines()[-1]))
     machine = describe()
     for name, found in rows.items():

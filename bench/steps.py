@@ -1,10 +1,10 @@
-"""A training step as the course reports write it, as segmentation_models_pytorch's Unet makes it, and as
-`petseg_train` makes it.
+"""A training step as the course reports write it, as segmentation_models_pytorch's Unet makes it,
+and as `petseg_train` makes it.
 
 python bench/steps.py --size 256 --batch_size 2
 
-Each variant runs in a process of its own, because the allocator's settings hold for a whole process; the variants
-take turns.
+Each variant runs in a process of its own, because the allocator's settings hold for a whole
+process; the variants take turns.
 """
 import argparse, subprocess, sys, time
 from pathlib import Path
@@ -13,7 +13,8 @@ from machine import save
 
 VARIANTS = {'reports': 'UNet, fp32, contiguous, Adam', 'ours': "UNet, petseg_train's step",
             'reports resnet34': 'ResNet34UNet, fp32, contiguous, Adam',
-            'ours resnet34': "ResNet34UNet, petseg_train's step", 'smp': 'smp.Unet resnet34, fp32, contiguous, Adam',
+            'ours resnet34': "ResNet34UNet, petseg_train's step",
+            'smp': 'smp.Unet resnet34, fp32, contiguous, Adam',
             'smp fast': 'smp.Unet resnet34, with our precision, memory format and optimiser'}
 
 
@@ -63,9 +64,11 @@ def measure(variant, args):
     from petseg_nb.training import Run, train_step
     device, model = pick_device(), network(variant, args)
     shape = args.batch_size, 1, args.size, args.size
-    images = torch.randint(0, 256, (args.batch_size, 3, *shape[2:]), dtype=torch.uint8, device=device)
+    images = torch.randint(0, 256, (args.batch_size, 3, *shape[2:]), dtype=torch.uint8,
+                           device=device)
     masks = torch.randint(0, 2, shape, dtype=torch.uint8, device=device)
-    if variant in ('reports', 'reports resnet34', 'smp'): step = plain_step(model.to(device), images, masks)
+    if variant in ('reports', 'reports resnet34', 'smp'):
+        step = plain_step(model.to(device), images, masks)
     else:
         keep_memory() # as the commands do
         config = resolve(TrainConfig(size=args.size), model)
@@ -84,7 +87,8 @@ def peak(dtype, device):
     pairs = [(random(m, k), random(k, n)) for m, k, n in shapes]
     reached = []
     for _ in range(3):
-        reached += [2 * m * k * n / seconds(lambda: a @ b, device, 5) for (m, k, n), (a, b) in zip(shapes, pairs)]
+        reached += [2 * m * k * n / seconds(lambda: a @ b, device, 5)
+                    for (m, k, n), (a, b) in zip(shapes, pairs)]
     return max(reached)
 
 
@@ -93,12 +97,14 @@ def flops(args):
     from torch.utils.flop_counter import FlopCounterMode
     from petseg_nb.resnet34_unet import create_model
     with FlopCounterMode(display=False) as counter:
-        create_model('unet', width=args.width)(torch.randn(1, 3, args.size, args.size)).sum().backward()
+        model = create_model('unet', width=args.width)
+        model(torch.randn(1, 3, args.size, args.size)).sum().backward()
     return counter.get_total_flops()
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in dict(size=256, width=64, batch_size=2, repeats=5, rounds=2).items():
         parser.add_argument(f'--{name}', type=int, default=default)
     parser.add_argument('--json')
@@ -114,10 +120,11 @@ def main():
     best = {variant: min(found[variant]) for variant in VARIANTS}
     for variant, time_ in best.items():
         plain = best['reports resnet34' if variant.endswith('resnet34') else 'reports']
-        print(f"{time_:8.4f} s a picture, {plain / time_:5.2f} x the reports' step: {VARIANTS[variant]}")
+        print(f"{time_:8.4f} s a picture, {plain / time_:5.2f} x the reports' step: "
+              f"{VARIANTS[variant]}")
     fastest = max(found['peak'])
-    print(f"our UNet's step runs at {flops(args) / best['ours'] / fastest:.0%} of the fastest matrix product in its "
-          f'precision, {fastest / 1e9:.0f} GFLOP/s')
+    print(f"our UNet's step runs at {flops(args) / best['ours'] / fastest:.0%} of the fastest "
+          f'matrix product in its precision, {fastest / 1e9:.0f} GFLOP/s')
     save(args.json, seconds_a_picture=found)
 
 

@@ -1,6 +1,8 @@
-"""Put beside nbs/demo/index.html what the repository does not contain: python scripts/demo.py [CHECKPOINT [FOLDER]]
+"""Put beside nbs/demo/index.html what the repository does not contain:
+python scripts/demo.py [CHECKPOINT [FOLDER]]
 
-The network as ONNX (by default the package's own), ONNX Runtime for browsers from npm, and three photographs."""
+The network as ONNX (by default the package's own), ONNX Runtime for browsers from npm, and three
+photographs."""
 import re, shutil, subprocess, sys, tarfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,15 +17,19 @@ FILES = ('ort.wasm.min.mjs', 'ort-wasm-simd-threaded.mjs', 'ort-wasm-simd-thread
 def fetch_runtime(folder):
     "The three files of the runtime that the page loads"
     with TemporaryDirectory() as scratch:
-        pack = subprocess.run(['npm', 'pack', '--silent', RUNTIME], cwd=scratch, check=True, capture_output=True, text=True)
+        pack = subprocess.run(['npm', 'pack', '--silent', RUNTIME], cwd=scratch, check=True,
+                              capture_output=True, text=True)
         with tarfile.open(Path(scratch)/pack.stdout.strip()) as tar:
-            for name in FILES: (folder/name).write_bytes(tar.extractfile(f'package/dist/{name}').read())
+            for name in FILES:
+                (folder/name).write_bytes(tar.extractfile(f'package/dist/{name}').read())
 
 
 def main(checkpoint='pretrained', folder=Path(__file__).parent.parent/'nbs'/'demo'):
     folder = Path(folder)
     fetch_runtime(folder)
-    for name in re.findall(r'data-sample="(.+?)"', (folder/'index.html').read_text(encoding='utf-8')): shutil.copy(SAMPLES/'images'/name, folder/name)
+    page = (folder/'index.html').read_text(encoding='utf-8')
+    for name in re.findall(r'data-sample="(.+?)"', page):
+        shutil.copy(SAMPLES/'images'/name, folder/name)
     export_checkpoint(checkpoint, folder/'model.onnx')
     _, note = read_onnx(folder/'model.onnx')
     write_json(dict(size=note['config']['size']), folder/'model.json')

@@ -2,11 +2,13 @@
 
     python scripts/pretrained.py data/oxford-iiit-pet pets       # the folder that it is trained on
     petseg_train --data_path pets --augment strong --size 160 --batch_size 8 --epochs 180
-    petseg_train --data_path pets --augment strong --size 160 --batch_size 8 --epochs 110 --learning_rate 0.0005 --weights RUN
-    python scripts/pretrained.py RUN                             # writes petseg_nb/pretrained.safetensors
+    petseg_train --data_path pets --augment strong --size 160 --batch_size 8 --epochs 110 \\
+        --learning_rate 0.0005 --weights RUN
+    python scripts/pretrained.py RUN        # writes petseg_nb/pretrained.safetensors
 
-Sixty pictures are held out: the eight samples of the package, and of the others those whose names have the lowest SHA-256. `valid.txt`
-lists them, so they choose the best epoch, which the model card says."""
+Sixty pictures are held out: the eight samples of the package, and of the others those whose names
+have the lowest SHA-256. `valid.txt` lists them, so they choose the best epoch, which the model card
+says."""
 import hashlib, shutil, sys
 from pathlib import Path
 import numpy as np
@@ -22,7 +24,8 @@ HELD_OUT = 60
 def held_out(names):
     "The names that no training sees"
     samples = [path.stem for path in (SAMPLES/'images').iterdir()]
-    others = sorted(set(names) - set(samples), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    def by_hash(name): return hashlib.sha256(name.encode()).hexdigest()
+    others = sorted(set(names) - set(samples), key=by_hash)
     return set(samples + others[:HELD_OUT - len(samples)])
 
 

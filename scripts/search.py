@@ -1,7 +1,8 @@
 """What Quarto runs when the site is rendered: the search leads to the section that answers.
 
-Quarto's index has an entry for each section of the second level. Here each question of the FAQ gets one of its own, a few
-sections get the words that readers ask with, and no entry holds TeX or a script."""
+Quarto's index has an entry for each section of the second level. Here each question of the FAQ gets
+one of its own, a few sections get the words that readers ask with, and no entry holds TeX or a
+script."""
 import html, json, os, re
 from pathlib import Path
 
@@ -20,7 +21,8 @@ def plain(text): return ' '.join(html.unescape(re.sub('<[^>]+>', ' ', text)).spl
 def questions(page, title):
     "An entry for each question of the FAQ"
     for anchor, question, answer in re.findall(QUESTION, page):
-        yield dict(objectID=f'faq.html#{anchor}', href=f'faq.html#{anchor}', title=title, section=plain(question), text=plain(answer))
+        yield dict(objectID=f'faq.html#{anchor}', href=f'faq.html#{anchor}', title=title,
+                   section=plain(question), text=plain(answer))
 
 
 def main(site):
@@ -30,9 +32,11 @@ def main(site):
     for entry in index:
         name = entry['href'].partition('#')[0]
         page = pages.setdefault(name, (site/name).read_text(encoding='utf-8'))
-        for _, text in re.findall(UNSEEN, page): entry['text'] = entry['text'].replace(html.unescape(text).strip(), '')
+        for _, text in re.findall(UNSEEN, page):
+            entry['text'] = entry['text'].replace(html.unescape(text).strip(), '')
     title = next(entry['title'] for entry in index if entry['href'].startswith('faq.html'))
-    index = [entry for entry in index if not entry['href'].startswith('faq.html')] + list(questions(faq.read_text(encoding='utf-8'), title))
+    index = [entry for entry in index if not entry['href'].startswith('faq.html')]
+    index += questions(faq.read_text(encoding='utf-8'), title)
     for entry in index:
         words = WORDS.get(entry['href'])
         if words and words not in entry['section']: entry['section'] += f' ({words})'

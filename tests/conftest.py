@@ -1,5 +1,5 @@
 """Settings for all tests, and the closing line that counts them."""
-import multiprocessing, os, re, shutil, struct, subprocess, sys, threading, zlib
+import multiprocessing, os, shutil, struct, subprocess, sys, threading, zlib
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
@@ -15,12 +15,6 @@ NAMES = ('chromium', 'chromium-browser', 'google-chrome')
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None) if find_spec('playwright') else None
 
 
-def has_explorers(path):
-    "Whether a notebook has explorers, which only a browser can try: it runs there, the others with nbdev_test. So each runs once"
-    page = r'show\.(explore|look_inside|web_explorers)\b'
-    return bool(re.search(rf'petseg_nb\.{page} import|#\| default_exp {page}', path.read_text(encoding='utf-8')))
-
-
 def start(*words, env=(), **options):
     "Start a process; `words` may be paths and numbers, and `env` is added to the environment"
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -31,14 +25,21 @@ def finish(process, status=0, timeout=300):
     "What a process wrote, output and errors, once it has ended with `status`"
     try: out, err = process.communicate(timeout=timeout)
     finally: process.kill() # if it did not end
-    assert process.returncode == status, f'status {process.returncode} instead of {status}: {out}{err}'
+    ended = process.returncode
+    assert ended == status, f'status {ended} instead of {status}: {out}{err}'
     return out, err
+
+
+def run(*words, status=0, timeout=300, **options):
+    "What a process wrote, output and errors; it must end with `status`"
+    return finish(start(*words, **options), status, timeout)
 
 
 def png(width, height, data=b''):
     "The bytes of a grey PNG that claims to have this size"
     def chunk(kind, data):
-        return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+        length, check = (struct.pack('>I', n) for n in (len(data), zlib.crc32(kind + data)))
+        return length + kind + data + check
     head = struct.pack('>IIBBBBB', width, height, 8, 0, 0, 0, 0)
     return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', head) + chunk(b'IDAT', data) + chunk(b'IEND', b'')
 
@@ -47,11 +48,6 @@ class Crafted:
     "A pickle of it makes a file when somebody loads it"
     def __init__(self, path): self.path = path
     def __reduce__(self): return Path.touch, (self.path,)
-
-
-def pytest_addoption(parser):
-    parser.addoption('--flags', default='',
-                     help="notebook cells to run that are left out otherwise: 'slow', 'cuda' or both")
 
 
 def pytest_unconfigure(config):
@@ -74,7 +70,8 @@ def serve():
     servers = {}
     def start(folder):
         if folder not in servers:
-            servers[folder] = ThreadingHTTPServer(('127.0.0.1', 0), partial(Quiet, directory=folder))
+            handler = partial(Quiet, directory=folder)
+            servers[folder] = ThreadingHTTPServer(('127.0.0.1', 0), handler)
             threading.Thread(target=servers[folder].serve_forever, daemon=True).start()
         return f'http://127.0.0.1:{servers[folder].server_port}'
     yield start
@@ -83,7 +80,7 @@ def serve():
 
 @pytest.fixture(scope='session')
 def chromium():
-    "A browser that finds no host but this machine, one for each process: Playwright allows no second"
+    "A browser that finds no host but this machine: one a process, since Playwright allows no more"
     from playwright.sync_api import sync_playwright
     with sync_playwright() as driver:
         local = '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1'

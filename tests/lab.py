@@ -1,12 +1,12 @@
 """A JupyterLab server for tests, started by `petseg_lab`, and the tree to start it on."""
 import json, os, shutil, socket, subprocess, sys, time, urllib.request
 import psutil
-from conftest import ROOT
+from conftest import ROOT, run
 
 
 def copy_tree(to):
     "Copy to `to` what git tracks, or would track"
-    names = subprocess.run(['git', 'ls-files', '-coz', '--exclude-standard'], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    names, _ = run('git', 'ls-files', '-coz', '--exclude-standard', cwd=ROOT)
     for name in names.split('\0'):
         if (ROOT/name).is_file():
             (to/name).parent.mkdir(parents=True, exist_ok=True)
@@ -15,19 +15,26 @@ def copy_tree(to):
 
 
 class Lab:
-    "`petseg_lab` of the package in `path`, with a home folder of its own; without real pictures, as a student starts"
+    """`petseg_lab` of the package in `path`, in an empty home folder
+
+    It has no real pictures, as for a student who has downloaded nothing.
+    """
     def __init__(self, path, home, *flags, **env):
         with socket.socket() as s:
             s.bind(('127.0.0.1', 0))
             port = s.getsockname()[1]
         home.mkdir(exist_ok=True)
         self.url, self.log = f'http://127.0.0.1:{port}', home/'lab.log'
-        inherited = {k: v for k, v in os.environ.items() if k != 'PETSEG_DATA' and not k.startswith('JUPYTER')}
+        inherited = {name: value for name, value in os.environ.items()
+                     if name != 'PETSEG_DATA' and not name.startswith('JUPYTER')}
+        code = 'from petseg_nb.cli.lab import petseg_lab; petseg_lab()'
         self.process = psutil.Popen(
-            [sys.executable, '-c', 'from petseg_nb.cli.lab import petseg_lab; petseg_lab()', '--', '--no-browser', f'--port={port}',
-             '--ServerApp.port_retries=0', '--IdentityProvider.token=test', '--LanguageServerManager.autodetect=False', *flags],
+            [sys.executable, '-c', code, '--', '--no-browser', f'--port={port}',
+             '--ServerApp.port_retries=0', '--IdentityProvider.token=test',
+             '--LanguageServerManager.autodetect=False', *flags],
             cwd=home, env=inherited | {'HOME': str(home), 'PYTHONPATH': str(path)} | env,
-            stdin=os.openpty()[1], stdout=self.log.open('w'), stderr=subprocess.STDOUT, start_new_session=True)
+            stdin=os.openpty()[1], stdout=self.log.open('w'), stderr=subprocess.STDOUT,
+            start_new_session=True)
         self.wait_until_up()
 
     def wait_until_up(self):
@@ -41,7 +48,9 @@ class Lab:
     def ask(self, path, method='GET', **data):
         "What the server's REST interface answers"
         body = json.dumps(data).encode() if data else None
-        with urllib.request.urlopen(urllib.request.Request(f'{self.url}/api/{path}', body, {'Authorization': 'token test'}, method=method)) as answer:
+        address, token = f'{self.url}/api/{path}', {'Authorization': 'token test'}
+        request = urllib.request.Request(address, body, token, method=method)
+        with urllib.request.urlopen(request) as answer:
             return json.loads(answer.read() or 'null')
 
     def end_kernels(self):

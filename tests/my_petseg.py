@@ -1,4 +1,6 @@
-"""Right answers for the stubs of `nbs/exercises/my_petseg.ipynb`, in a style of their own; not for students."""
+"""Right answers for the stubs of `nbs/exercises/my_petseg.ipynb`, in a style of their own.
+
+They are not for students."""
 from pathlib import Path
 import numpy as np
 import torch
@@ -10,14 +12,19 @@ from torch.utils.data import Dataset
 class MyPets(Dataset):
     def __init__(self, folder, part='train', size=64):
         self.folder, self.part, self.size = Path(folder), part, size
-        lines = (self.folder/'annotations'/('test.txt' if part == 'test' else 'trainval.txt')).read_text().splitlines()
+        split = self.folder/'annotations'/('test.txt' if part == 'test' else 'trainval.txt')
+        lines = split.read_text().splitlines()
         names = [line.split()[0] for line in lines if not line.startswith('#')]
-        self.names = names if part == 'test' else [n for i, n in enumerate(names) if (i % 10 == 0) == (part == 'valid')]
+        if part != 'test':
+            names = [n for i, n in enumerate(names) if (i % 10 == 0) == (part == 'valid')]
+        self.names = names
     def __len__(self): return len(self.names)
     def __getitem__(self, index):
         name = self.names[index]
-        image = Image.open(self.folder/'images'/f'{name}.jpg').convert('RGB').resize((self.size, self.size))
-        trimap = Image.open(self.folder/'annotations'/'trimaps'/f'{name}.png').resize((self.size, self.size), Image.NEAREST)
+        size = self.size, self.size
+        image = Image.open(self.folder/'images'/f'{name}.jpg').convert('RGB').resize(size)
+        trimap = Image.open(self.folder/'annotations'/'trimaps'/f'{name}.png')
+        trimap = trimap.resize(size, Image.NEAREST)
         image = torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255
         mask = torch.from_numpy(np.array(trimap) != 2)[None].float()
         if self.part == 'train' and torch.rand(()) < .5: image, mask = image.flip(2), mask.flip(2)
@@ -28,8 +35,10 @@ class MyPets(Dataset):
 class MyDoubleConv(nn.Module):
     def __init__(self, in_channels, out_channels):
         super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(in_channels, out_channels, 3, padding=1), nn.BatchNorm2d(out_channels)
-        self.conv2, self.bn2 = nn.Conv2d(out_channels, out_channels, 3, padding=1), nn.BatchNorm2d(out_channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.bn2 = nn.BatchNorm2d(out_channels)
     def forward(self, x): return self.bn2(self.conv2(self.bn1(self.conv1(x)).relu())).relu()
 
 
@@ -64,25 +73,34 @@ class MyUNet(nn.Module):
 class MyResBlock(nn.Module):
     def __init__(self, in_channels, out_channels, stride=1):
         super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False), nn.BatchNorm2d(out_channels)
-        self.conv2, self.bn2 = nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False), nn.BatchNorm2d(out_channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
         same = stride == 1 and in_channels == out_channels
         self.shortcut = nn.Identity() if same else nn.Sequential(
-            nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels))
-    def forward(self, x): return (self.bn2(self.conv2(self.bn1(self.conv1(x)).relu())) + self.shortcut(x)).relu()
+            nn.Conv2d(in_channels, out_channels, 1, stride, bias=False),
+            nn.BatchNorm2d(out_channels))
+    def forward(self, x):
+        y = self.bn2(self.conv2(self.bn1(self.conv1(x)).relu()))
+        return (y + self.shortcut(x)).relu()
 
 
 class MyResNet34UNet(nn.Module):
     def __init__(self, in_channels=3, num_classes=1):
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(in_channels, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU())
+        self.stem = nn.Sequential(nn.Conv2d(in_channels, 64, 7, 2, 3, bias=False),
+                                  nn.BatchNorm2d(64), nn.ReLU())
         stages, i = [], 64
         for n, o in (3, 64), (4, 128), (6, 256), (3, 512):
-            stages.append(nn.Sequential(MyResBlock(i, o, 1 if i == o else 2), *(MyResBlock(o, o) for _ in range(n - 1))))
+            first = MyResBlock(i, o, 1 if i == o else 2)
+            stages.append(nn.Sequential(first, *(MyResBlock(o, o) for _ in range(n - 1))))
             i = o
         self.stages, self.pool = nn.ModuleList(stages), nn.MaxPool2d(3, 2, 1)
-        self.up = nn.ModuleList(nn.ConvTranspose2d(i, o, 2, stride=2) for i, o in ((512, 256), (256, 128), (128, 64), (64, 64), (64, 32)))
-        self.conv = nn.ModuleList(MyDoubleConv(i, o) for i, o in ((512, 256), (256, 128), (128, 64), (128, 64), (32, 32)))
+        ups = (512, 256), (256, 128), (128, 64), (64, 64), (64, 32)
+        self.up = nn.ModuleList(nn.ConvTranspose2d(i, o, 2, stride=2) for i, o in ups)
+        convs = (512, 256), (256, 128), (128, 64), (128, 64), (32, 32)
+        self.conv = nn.ModuleList(MyDoubleConv(i, o) for i, o in convs)
         self.head = nn.Conv2d(32, num_classes, 1)
     def forward(self, x):
         skips = [self.stem(x)]
@@ -118,5 +136,6 @@ def my_step(model, images, masks, loss_fn, optimizer):
 
 def my_evaluate(model, loader):
     model.eval()
-    with torch.no_grad(): scores = [my_dice((model(images) > 0).float(), masks) for images, masks in loader]
+    with torch.no_grad():
+        scores = [my_dice((model(images) > 0).float(), masks) for images, masks in loader]
     return torch.cat(scores).mean().item()

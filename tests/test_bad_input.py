@@ -1,7 +1,8 @@
-"""Bad input, counted: each case is one line on the error stream that names the culprit and the remedy, and leaves
-nothing behind.
+"""Bad input, counted: each case is one line on the error stream that names the culprit and the
+remedy, and leaves nothing behind.
 
-A case is `command flags | words of the line | …`; W is the folder of `world`, OUT one that is not there yet.
+A case is `command flags | words of the line | …`, and an indented line goes on with it; W is the
+folder of `world`, OUT one that is not there yet.
 """
 import io, json, os, re, shutil, sys, warnings
 from contextlib import redirect_stderr, redirect_stdout
@@ -42,7 +43,8 @@ from petseg_nb.unet import UNet
 
 TINY = dict(size=32, width=4, epochs=1, batch_size=2, device='cpu', precision='fp32')
 SHORT = 'train', 'evaluate', 'predict', 'compare', 'export', 'check', 'lab'
-COMMANDS = {name: getattr(import_module(f'petseg_nb.cli.{name}'), f'petseg_{name}') for name in SHORT}
+COMMANDS = {name: getattr(import_module(f'petseg_nb.cli.{name}'), f'petseg_{name}')
+            for name in SHORT}
 COMMANDS['check_data'] = import_module('petseg_nb.cli.check').petseg_check_data
 
 
@@ -63,13 +65,14 @@ def make_pictures(folder):
     noise.save(good, 'PNG'), noise.save(jpg, 'JPEG')
     good, jpg = good.getvalue(), jpg.getvalue()
     write_all(folder, dict(
-        good=good, text=b'no picture', empty=b'', cut=good[:len(good) // 2], cut_jpeg=jpg[:len(jpg) // 2],
-        head=jpg[:20], bomb=png(20_001, 20_000), endless=png(2**31 - 1, 2**31 - 1), flat=png(9, 0),
-        hollow=png(9, 9), zip=b'PK\x03\x04' + bytes(40), heic=b'\0\0\0\x18ftypheic' + bytes(40),
+        good=good, text=b'no picture', empty=b'', cut=good[:len(good) // 2],
+        cut_jpeg=jpg[:len(jpg) // 2], head=jpg[:20], bomb=png(20_001, 20_000),
+        endless=png(2**31 - 1, 2**31 - 1), flat=png(9, 0), hollow=png(9, 9),
+        zip=b'PK\x03\x04' + bytes(40), heic=b'\0\0\0\x18ftypheic' + bytes(40),
         svg=b'<svg xmlns="http://www.w3.org/2000/svg"/>',
-        eps=b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n', gif=b'GIF89a\xff\xff\xff\xff\0\0\0',
-        tiff=b'II*\0\xff\xff\xff\x7f', bmp=b'BM' + bytes(60), webp=b'RIFF\xff\xff\xff\x7fWEBPVP8 ' + bytes(9),
-        elf=b'\x7fELF' + bytes(60)), '.png')
+        eps=b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n',
+        gif=b'GIF89a\xff\xff\xff\xff\0\0\0', tiff=b'II*\0\xff\xff\xff\x7f', bmp=b'BM' + bytes(60),
+        webp=b'RIFF\xff\xff\xff\x7fWEBPVP8 ' + bytes(9), elf=b'\x7fELF' + bytes(60)), '.png')
     (folder/'dir.png').mkdir()
     os.mkfifo(folder/'fifo.png')
     (folder/'broken_link.png').symlink_to('nowhere')
@@ -83,12 +86,14 @@ def make_checkpoints(folder, pets):
     weights, config = model_for(config).state_dict(), portable(config)
     right = dict(config=config, weights={name: t.contiguous() for name, t in weights.items()})
     save_checkpoint(right, folder/'best.pt')
-    save_file(right['weights'], folder/'light.safetensors', dict(petseg_nb=json.dumps(dict(config=config))))
+    note = dict(petseg_nb=json.dumps(dict(config=config)))
+    save_file(right['weights'], folder/'light.safetensors', note)
     whole, plain = (folder/'best.pt').read_bytes(), (folder/'light.safetensors').read_bytes()
     half = len(whole) // 2
-    write_all(folder, dict(empty=b'', text=b'text', number=b'i', cut=whole[:half], zeros=bytes(2000),
-                           zip=b'PK\x03\x04' + bytes(99), picture=png(9, 9), tail=whole[half:],
-                           flipped=bytes(40) + whole[40:]), '.pt')
+    write_all(folder, dict(
+        empty=b'', text=b'text', number=b'i', cut=whole[:half], zeros=bytes(2000),
+        zip=b'PK\x03\x04' + bytes(99), picture=png(9, 9), tail=whole[half:],
+        flipped=bytes(40) + whole[40:]), '.pt')
     write_all(folder, dict(empty=b'', text=b'text of some length', cut=plain[:len(plain) // 2],
                            header=b'\xff' * 8 + b'{}'), '.safetensors')
     save_file(dict(a=torch.zeros(2)), folder/'foreign.safetensors')
@@ -100,21 +105,27 @@ def make_checkpoints(folder, pets):
     def with_settings(**changes): return right | dict(config=config | changes)
     zeros = torch.zeros(4, 3, 3, 3)
     states = dict(
-        foreign=dict(state_dict=right['weights']), plain_list=[1, 2], future=right | dict(format=99, version='9.0'),
-        format_word=right | dict(format='1'), no_config=dict(weights=right['weights']),
-        config_list=right | dict(config=[1]), config_word=right | dict(config='unet'),
-        weights_list=right | dict(weights=[1]), weights_number=with_weights(3),
-        weights_missing=right | dict(weights={}), weights_more=with_weights(torch.zeros(1), 'more'),
-        weights_nan=with_weights(zeros + torch.nan), weights_inf=with_weights(torch.tensor([torch.inf]), 'head.bias'),
+        foreign=dict(state_dict=right['weights']), plain_list=[1, 2],
+        future=right | dict(format=99, version='9.0'), format_word=right | dict(format='1'),
+        no_config=dict(weights=right['weights']), config_list=right | dict(config=[1]),
+        config_word=right | dict(config='unet'), weights_list=right | dict(weights=[1]),
+        weights_number=with_weights(3), weights_missing=right | dict(weights={}),
+        weights_more=with_weights(torch.zeros(1), 'more'),
+        weights_nan=with_weights(zeros + torch.nan),
+        weights_inf=with_weights(torch.tensor([torch.inf]), 'head.bias'),
         weights_shape=with_weights(torch.zeros(4)), weights_sparse=with_weights(zeros.to_sparse()),
         weights_complex=with_weights(zeros.to(torch.complex64)),
-        weights_huge=with_weights(torch.zeros(1).expand(10**15)), average_list=right | dict(average=[1]),
-        average_nan=with_weights(zeros + torch.nan, part='average'), strange_setting=with_settings(depth_wise=True),
-        numbered_setting=right | dict(config=config | {7: 1}), size_word=with_settings(size='32'),
-        size_none=with_settings(size=None), size_zero=with_settings(size=0), size_huge=with_settings(size=10**7),
+        weights_huge=with_weights(torch.zeros(1).expand(10**15)),
+        average_list=right | dict(average=[1]),
+        average_nan=with_weights(zeros + torch.nan, part='average'),
+        strange_setting=with_settings(depth_wise=True),
+        numbered_setting=right | dict(config=config | {7: 1}),
+        size_word=with_settings(size='32'), size_none=with_settings(size=None),
+        size_zero=with_settings(size=0), size_huge=with_settings(size=10**7),
         size_list=with_settings(size=[32]), width_huge=with_settings(width=10**6),
         width_endless=with_settings(width=10**400), model_none=with_settings(model='vit'),
-        model_other=with_settings(model='resnet34_unet'), normalization_none=with_settings(normalization='mine'),
+        model_other=with_settings(model='resnet34_unet'),
+        normalization_none=with_settings(normalization='mine'),
         path_number=with_settings(data_path=7))
     for name, state in states.items(): torch.save(state, folder/f'{name}.pt')
     torch.save(dict(weights=Crafted(folder/'ran'), config={}), folder/'runs_code.pt')
@@ -128,9 +139,10 @@ def make_runs(folder, pets, checkpoint):
     folder.mkdir()
     config = vars(TrainConfig(str(pets), **TINY))
     def text(**changes): return json.dumps(config | changes)
-    texts = dict(not_json='{', list='[1]', number='7', empty='', strange=text(depth=4), word=text(size='32'),
-                 zero=text(epochs=0), infinite=text(learning_rate=float('inf')), deep='[' * 10**5,
-                 latin='{"data_path": "Kätzchen"}'.encode('latin-1'), right=text())
+    texts = dict(
+        not_json='{', list='[1]', number='7', empty='', strange=text(depth=4),
+        word=text(size='32'), zero=text(epochs=0), infinite=text(learning_rate=float('inf')),
+        deep='[' * 10**5, latin='{"data_path": "Kätzchen"}'.encode('latin-1'), right=text())
     for name, content in texts.items(): write_all(folder/name, {'config.json': content})
     (folder/'no_config').mkdir()
     state = torch.load(checkpoint, weights_only=True)
@@ -166,13 +178,15 @@ def make_pets(world):
     def spoil(kind, part='trainval.txt'):
         "A file in a new copy: a list, or the picture or trimap of one pet"
         copy = shutil.copytree(pets, world/f'pets_{kind}', symlinks=True)
-        places = dict(picture=copy/'images'/f'{name}.jpg', trimap=copy/'annotations'/'trimaps'/f'{name}.png')
+        places = dict(picture=copy/'images'/f'{name}.jpg',
+                      trimap=copy/'annotations'/'trimaps'/f'{name}.png')
         return places.get(part, copy/'annotations'/part)
 
     lists = dict(
         species=text.replace(' 1 1\n', ' 7 1\n', 1).replace(' 2 1\n', ' 7 1\n', 1),
-        words=text + 'one two three four\n', three=text + 'name 1 1\n', traversal=text + '../images/x 1 1 1\n',
-        backslash=text + '..\\x 1 1 1\n', absolute=text + '/etc/passwd 1 1 1\n', nul=text + 'a\0b 1 1 1\n',
+        words=text + 'one two three four\n', three=text + 'name 1 1\n',
+        traversal=text + '../images/x 1 1 1\n', backslash=text + '..\\x 1 1 1\n',
+        absolute=text + '/etc/passwd 1 1 1\n', nul=text + 'a\0b 1 1 1\n',
         absent=text + 'Toy_Tiger_1 1 1 1\n', long=text + 'x' * 300 + ' 1 1 1\n', twice=text + text,
         japanese=text + '猫_1 1 1 1\n', none='', float=text + 'a 1.5 1 1\n', overlap=text + test,
         one=text.splitlines()[0] + '\n', huge_number=text + f'a {"9" * 5000} 1 1\n',
@@ -189,9 +203,10 @@ def make_pets(world):
         for kind in ('text', 'empty', 'cut', 'bomb', 'eps', 'heic'):
             shutil.copy(world/'pictures'/f'{kind}.png', spoil(f'{part}_{kind}', part))
         for kind, make in NO_FILES.items(): replace_by(spoil(f'{part}_{kind}', part), make)
-    wrong = {'255': (trimap == 1) * np.uint8(255), 'small': trimap[::2, ::2], 'colours': np.dstack([trimap] * 3),
-             'zero': trimap * 0, 'four': trimap + 1}
-    for kind, pixels in wrong.items(): Image.fromarray(pixels).save(spoil(f'trimap_{kind}', 'trimap'))
+    wrong = {'255': (trimap == 1) * np.uint8(255), 'small': trimap[::2, ::2],
+             'colours': np.dstack([trimap] * 3), 'zero': trimap * 0, 'four': trimap + 1}
+    for kind, pixels in wrong.items():
+        Image.fromarray(pixels).save(spoil(f'trimap_{kind}', 'trimap'))
     shutil.rmtree(spoil('no_images').parents[1]/'images')
     (world/'no_pets').mkdir()
     (world/'circle').symlink_to('circle')
@@ -208,26 +223,30 @@ def make_own(world):
     write_all(own, dict(train='a\nb\n', valid='c\n', test='d\n'), '.txt')
     def spoil(kind): return shutil.copytree(own, world/f'own_{kind}')
     mask = np.array(Image.open(own/'masks'/'a.png'))
-    masks = dict(three=mask // 255 * 2 + np.arange(36, dtype=np.uint8) % 2, small=mask[::2], no_black=mask // 255 + 1,
-                 soft=np.arange(1440, dtype=np.uint8).reshape(40, 36))
+    masks = dict(three=mask // 255 * 2 + np.arange(36, dtype=np.uint8) % 2, small=mask[::2],
+                 no_black=mask // 255 + 1, soft=np.arange(1440, dtype=np.uint8).reshape(40, 36))
     for kind, pixels in masks.items(): Image.fromarray(pixels).save(spoil(kind)/'masks'/'a.png')
     for kind in ('text', 'empty', 'cut', 'bomb'):
         shutil.copy(world/'pictures'/f'{kind}.png', spoil(f'mask_{kind}')/'masks'/'a.png')
-    for kind in ('absent', 'fifo', 'folder'): replace_by(spoil(f'mask_{kind}')/'masks'/'a.png', NO_FILES[kind])
+    for kind in ('absent', 'fifo', 'folder'):
+        replace_by(spoil(f'mask_{kind}')/'masks'/'a.png', NO_FILES[kind])
 
     shape = dict(label='cat', shape_type='polygon', points=[[1, 1], [9, 1], [9, 9]])
     def drawing(size=(36, 40), **changes):
         return json.dumps(dict(shapes=[shape | changes], imageWidth=size[0], imageHeight=size[1]))
     texts = dict(
-        text='no JSON', list='[]', deep='[' * 10**5, bomb=drawing((10**6, 10**6)), word=drawing(('36', 40)),
-        negative=drawing((-36, 40)), points=drawing(points=[[1, 'x'], [2, 2]]), line=drawing(shape_type='line'),
-        infinite=drawing(shape_type='circle', points=[[0, 0], [float('inf')] * 2]), size=drawing((35, 40)))
+        text='no JSON', list='[]', deep='[' * 10**5, bomb=drawing((10**6, 10**6)),
+        word=drawing(('36', 40)), negative=drawing((-36, 40)),
+        points=drawing(points=[[1, 'x'], [2, 2]]), line=drawing(shape_type='line'),
+        infinite=drawing(shape_type='circle', points=[[0, 0], [float('inf')] * 2]),
+        size=drawing((35, 40)))
     for kind, text in texts.items():
         folder = spoil(f'json_{kind}')/'masks'
         (folder/'a.png').unlink()
         write_all(folder, {'a.json': text})
-    lists = dict(unknown='a\nz\n', twice='a\na\n', overlap='a\nb\nc\n', traversal='../../etc/passwd\n',
-                 latin='Kätzchen\n'.encode('latin-1'), only_test='')
+    lists = dict(
+        unknown='a\nz\n', twice='a\na\n', overlap='a\nb\nc\n', traversal='../../etc/passwd\n',
+        latin='Kätzchen\n'.encode('latin-1'), only_test='')
     for kind, text in lists.items(): write_all(spoil(kind), {'train.txt': text})
     (spoil('no_valid')/'valid.txt').unlink()
     shutil.rmtree((root := spoil('no_pictures'))/'images'), (root/'images').mkdir()
@@ -239,8 +258,8 @@ def make_code(folder):
     "What `petseg_check` is asked to check"
     write_all(folder, {
         'empty.py': '', 'broken.py': 'def my_dice(:', 'missing.py': 'import nowhere_at_all',
-        'names.py': 'def my_dice(p, m): return 0\ndef helper(): pass', 'raises.py': '1/0', 'book.ipynb': '{',
-        'cells.ipynb': '{}', 'cell.ipynb': '{"cells": [{}]}',
+        'names.py': 'def my_dice(p, m): return 0\ndef helper(): pass', 'raises.py': '1/0',
+        'book.ipynb': '{', 'cells.ipynb': '{}', 'cell.ipynb': '{"cells": [{}]}',
         'latin.py': '# Kätzchen\ndef my_dice(p, m): return 0'.encode('latin-1')})
     os.mkfifo(folder/'fifo.py')
     (folder/'nothing').mkdir()
@@ -256,7 +275,8 @@ def world(tmp_path_factory):
     make_runs(world/'runs', world/'pets', world/'cp'/'best.pt')
     make_code(world/'code')
     (world/'file').write_text('a file')
-    for name, line in dict(text='no JSON', list='[]', keys='{"recipe": "ours"}', deep='[' * 10**5).items():
+    lines = dict(text='no JSON', list='[]', keys='{"recipe": "ours"}', deep='[' * 10**5)
+    for name, line in lines.items():
         write_all(world/f'results_{name}', {'results.jsonl': f'{line}\n'})
     return world
 
@@ -321,7 +341,8 @@ train --resume W/runs/right --epochs 0 | epochs=0 | must be above 0
 train --resume W/runs/right --device cuda | this machine has no cuda device | use auto or cpu
 train --resume W/runs/right --data_path nowhere | nowhere holds no pets | give the folder
 train --resume W/runs/right --recipe ours | leave out --recipe
-train --batch_size 4 --size 16 --width 4 --data_path W/pets | a part of a batch has one picture | raise --size
+train --batch_size 4 --size 16 --width 4 --data_path W/pets
+    | a part of a batch has one picture | raise --size
 evaluate | required: checkpoint
 evaluate W/cp/best.pt --threshold 0 | --threshold 0.0 | must be a probability between 0 and 1
 evaluate W/cp/best.pt --threshold 1 | --threshold 1.0 | must be a probability between 0 and 1
@@ -338,13 +359,16 @@ predict W/cp/best.pt W/pictures/good.png --threshold 2 | threshold=2.0 | use 0 t
 predict W/cp/best.pt W/pictures/good.png --threshold nan | threshold=nan | use 0 to 1
 predict W/cp/best.pt W/pictures/good.png --threshold x | --threshold | invalid float value: 'x'
 predict W/cp/best.pt W/pictures/good.png --batch_size 0 | batch_size=0 | use 1 or more
-predict W/cp/best.pt W/pictures/good.png --batch_size many | --batch_size | invalid int value: 'many'
+predict W/cp/best.pt W/pictures/good.png --batch_size many
+    | --batch_size | invalid int value: 'many'
 predict W/cp/best.pt W/pictures/good.png --workers 0 | --workers 0 | use 1 or more
 predict W/cp/best.pt W/pictures/good.png --tta all | --tta | invalid choice: 'all'
 predict W/cp/best.pt W/pictures/good.png --device tpu | --device | invalid choice: 'tpu'
-predict W/cp/best.pt W/pictures/good.png --device cuda | this machine has no cuda device | use auto or cpu
+predict W/cp/best.pt W/pictures/good.png --device cuda
+    | this machine has no cuda device | use auto or cpu
 predict W/cp/best.pt W/pictures/good.png --precision fp8 | --precision | invalid choice: 'fp8'
-predict W/cp/best.pt W/pictures/good.png --rle nowhere/x.csv | --rle nowhere/x.csv | name a file in a folder
+predict W/cp/best.pt W/pictures/good.png --rle nowhere/x.csv
+    | --rle nowhere/x.csv | name a file in a folder
 compare | required: RECIPE
 compare ours | --epochs --seconds is required
 compare ours --epochs 1 --seconds 5 | --seconds: not allowed with argument --epochs
@@ -354,13 +378,15 @@ compare ours --epochs 0 --data_path W/pets | epochs=0 | must be above 0
 compare ours --epochs 1 --seeds x | --seeds | invalid int value: 'x'
 compare ours --epochs 1 --seeds -1 --data_path W/pets | seed=-1 | must be 0 or more
 compare ours --epochs 1 --models vit | --models | invalid choice: 'vit'
-compare ours --epochs 1 --models unet --width 1000000 --data_path W/pets | width=1000000 | must be at most 512
+compare ours --epochs 1 --models unet --width 1000000 --data_path W/pets
+    | width=1000000 | must be at most 512
 compare ours --epochs 1 --learning_rate inf --data_path W/pets | learning_rate=inf | must be finite
 export | required: checkpoint
 export W/cp/best.pt --format tflite | --format | invalid choice: 'tflite'
 export W/cp/best.pt --quantize int4 | --quantize | invalid choice: 'int4'
 export W/cp/best.pt --format safetensors --quantize int8 | --quantize int8 is for --format onnx
-export W/cp/best.pt --data_path W/pets | --data_path names the pictures for --quantize int8 | give both or none
+export W/cp/best.pt --data_path W/pets
+    | --data_path names the pictures for --quantize int8 | give both or none
 export W/cp/best.pt --out x.pb | --out x.pb | ends in .onnx
 export W/cp/best.pt --out nowhere/x.onnx | nowhere is not there | make that folder
 check_data | required: data_path
@@ -380,16 +406,24 @@ lab --nope | unrecognized arguments: --nope
 PATHS = '''
 train --config nowhere.json | nowhere.json is not there | give the config.json of a run
 train --config W/runs | runs is not there | give the config.json of a run
-train --config W/runs/not_json/config.json | not_json/config.json holds no settings | give the config.json of a run
-train --config W/runs/list/config.json | list/config.json holds no settings | give the config.json of a run
-train --config W/runs/number/config.json | number/config.json holds no settings | give the config.json of a run
-train --config W/runs/empty/config.json | empty/config.json holds no settings | give the config.json of a run
-train --config W/runs/deep/config.json | deep/config.json holds no settings | give the config.json of a run
-train --config W/runs/latin/config.json | latin/config.json holds no settings | give the config.json of a run
-train --config W/runs/strange/config.json | strange/config.json has settings that are not known here: depth
+train --config W/runs/not_json/config.json
+    | not_json/config.json holds no settings | give the config.json of a run
+train --config W/runs/list/config.json
+    | list/config.json holds no settings | give the config.json of a run
+train --config W/runs/number/config.json
+    | number/config.json holds no settings | give the config.json of a run
+train --config W/runs/empty/config.json
+    | empty/config.json holds no settings | give the config.json of a run
+train --config W/runs/deep/config.json
+    | deep/config.json holds no settings | give the config.json of a run
+train --config W/runs/latin/config.json
+    | latin/config.json holds no settings | give the config.json of a run
+train --config W/runs/strange/config.json
+    | strange/config.json has settings that are not known here: depth
 train --config W/runs/word/config.json | word/config.json | size='32' | must be of type int
 train --config W/runs/zero/config.json | zero/config.json | epochs=0 | must be above 0
-train --config W/runs/infinite/config.json | infinite/config.json | learning_rate=inf | must be finite
+train --config W/runs/infinite/config.json
+    | infinite/config.json | learning_rate=inf | must be finite
 train --resume nowhere | nowhere/config.json is not there | or its folder to --resume
 train --resume W/file | file/config.json is not there | or its folder to --resume
 train --resume W/runs/no_config | config.json is not there | or its folder to --resume
@@ -400,7 +434,8 @@ train --resume W/runs/steps | steps/last.pt is of a run with 99 steps | use the 
 train --resume W/runs/part | part/last.pt lacks a part of the run | delete it
 train --resume W/runs/optimizer | optimizer/last.pt lacks a part of the run | delete it
 train --resume W/runs/other_model | other_model/last.pt does not fit a UNet
-train TINY --data_path nowhere | nowhere holds no pets | give the folder with images/ and annotations/
+train TINY --data_path nowhere
+    | nowhere holds no pets | give the folder with images/ and annotations/
 train TINY --data_path W/file | file holds no pets | give the folder
 train TINY --data_path W/no_pets | no_pets holds no pets | give the folder
 train TINY --data_path W/circle | circle holds no pets | give the folder
@@ -408,38 +443,54 @@ train TINY --data_path W/pictures/fifo.png | fifo.png holds no pets | give the f
 train TINY --data_path W/pets_no_images | pets_no_images holds no pets | give the folder
 train TINY --data_path ~nobody_of_that_name/pets | begins with ~ | write it in full
 train TINY --data_path /dev/null | /dev/null holds no pets
-train TINY --data_path W/pets --out_dir /dev/null/runs | /dev/null/runs | Not a directory | name another
+train TINY --data_path W/pets --out_dir /dev/null/runs
+    | /dev/null/runs | Not a directory | name another
 train TINY --data_path W/pets --out_dir /proc/runs | /proc/runs | name another
 train TINY --data_path W/pets --out_dir W/file | file | name another
 train TINY --data_path W/pets --out_dir W/circle | circle | name another
 train TINY --data_path W/pets --out_dir LONG | File name too long | name another
-train TINY --data_path W/pets --weights nowhere.pt | nowhere.pt is not there | give best.pt or last.pt of a run
+train TINY --data_path W/pets --weights nowhere.pt
+    | nowhere.pt is not there | give best.pt or last.pt of a run
 train TINY --data_path W/pets --weights W/cp/text.pt | text.pt can not be loaded | give best.pt
 train TINY --data_path W/pets --weights W/cp/best.pt --width 8 | best.pt does not fit a UNet
-train TINY --data_path W/pets --weights W/cp/best.pt --normalization half | need normalization='imagenet', not 'half'
-train TINY --data_path W/pets --weights W/cp/weights_nan.pt | weights_nan.pt has weights that are not finite
+train TINY --data_path W/pets --weights W/cp/best.pt --normalization half
+    | need normalization='imagenet', not 'half'
+train TINY --data_path W/pets --weights W/cp/weights_nan.pt
+    | weights_nan.pt has weights that are not finite
 train TINY --data_path W/pets --mask_value 255 | pets holds trimaps | leave out --mask_value
 evaluate W/cp/best.pt --data_path nowhere | nowhere holds no pets | give the folder
 evaluate W/cp/best.pt | cp has no config.json | give --data_path
 evaluate W/cp/best.pt --data_path W/pets --out_dir W/file | file can not be used | name another
-evaluate W/cp/best.pt --data_path W/pets --out_dir /dev/null/x | /dev/null/x can not be used (Not a directory)
-evaluate W/cp/best.pt --mask_value 255 --data_path W/pets | pets holds trimaps | leave out --mask_value
-evaluate W/cp/best.pt --split test --data_path W/pets_no_picture | has no test pictures | give another --split
-predict W/cp/best.pt W/pictures/good.png --out_dir W/file | --out_dir | file can not be used | name another folder
-predict W/cp/best.pt W/pictures/good.png --out_dir /proc/x | --out_dir /proc/x can not be used | name another folder
-predict W/cp/best.pt W/pictures/good.png --out_dir W/circle | circle can not be used | name another folder
-predict W/cp/best.pt W/pictures/good.png --rle /proc/x.csv | /proc/x.csv can not be used | name another
+evaluate W/cp/best.pt --data_path W/pets --out_dir /dev/null/x
+    | /dev/null/x can not be used (Not a directory)
+evaluate W/cp/best.pt --mask_value 255 --data_path W/pets
+    | pets holds trimaps | leave out --mask_value
+evaluate W/cp/best.pt --split test --data_path W/pets_no_picture
+    | has no test pictures | give another --split
+predict W/cp/best.pt W/pictures/good.png --out_dir W/file
+    | --out_dir | file can not be used | name another folder
+predict W/cp/best.pt W/pictures/good.png --out_dir /proc/x
+    | --out_dir /proc/x can not be used | name another folder
+predict W/cp/best.pt W/pictures/good.png --out_dir W/circle
+    | circle can not be used | name another folder
+predict W/cp/best.pt W/pictures/good.png --rle /proc/x.csv
+    | /proc/x.csv can not be used | name another
 predict W/cp/best.pt W/pictures/good.png --rle W/cp | cp: name a file in a folder that is there
 predict nowhere.pt W/pictures/good.png | nowhere.pt is not there | give best.pt or last.pt of a run
 compare COMPARE --folder W/file | file | File exists | name another
-compare COMPARE --folder W/results_text | results.jsonl, line 1 is not the result of a run | delete the line
-compare COMPARE --folder W/results_list | results.jsonl, line 1 is not the result of a run | delete the line
-compare COMPARE --folder W/results_keys | results.jsonl, line 1 is not the result of a run | delete the line
-compare COMPARE --folder W/results_deep | results.jsonl, line 1 is not the result of a run | delete the line
+compare COMPARE --folder W/results_text
+    | results.jsonl, line 1 is not the result of a run | delete the line
+compare COMPARE --folder W/results_list
+    | results.jsonl, line 1 is not the result of a run | delete the line
+compare COMPARE --folder W/results_keys
+    | results.jsonl, line 1 is not the result of a run | delete the line
+compare COMPARE --folder W/results_deep
+    | results.jsonl, line 1 is not the result of a run | delete the line
 compare ours --epochs 1 --folder OUT TINY --models unet --data_path nowhere | nowhere holds no pets
 compare ours --epochs 1 --folder OUT TINY --models unet --data_path W/pets_twice | listed 2 times
 export W/cp/best.pt --quantize int8 --data_path nowhere | nowhere holds no pets
-export W/cp/best.pt --format safetensors --out /proc/x.safetensors | /proc/x.safetensors | name another
+export W/cp/best.pt --format safetensors --out /proc/x.safetensors
+    | /proc/x.safetensors | name another
 export W/cp/run | run/best.pt is not there | give best.pt or last.pt of a run
 check_data nowhere | nowhere holds no pets | give the folder
 check_data W/file | file holds no pets
@@ -599,12 +650,16 @@ model_other.pt | does not fit a ResNet34UNet
 normalization_none.pt | can not be used: normalization='mine' | must be one of
 path_number.pt | can not be used: data_path=7 | must be of type str
 empty.safetensors | can not be loaded: it is cut off | give best.pt or last.pt of a run
-text.safetensors | can not be loaded: it is cut off, no checkpoint | give best.pt or last.pt of a run
+text.safetensors
+    | can not be loaded: it is cut off, no checkpoint | give best.pt or last.pt of a run
 cut.safetensors | can not be loaded: it is cut off | give best.pt or last.pt of a run
-header.safetensors | can not be loaded: it is cut off, no checkpoint | give best.pt or last.pt of a run
+header.safetensors
+    | can not be loaded: it is cut off, no checkpoint | give best.pt or last.pt of a run
 foreign.safetensors | can not be loaded: it is not a checkpoint of petseg_train | give best.pt
-no_json.safetensors | can not be loaded: it is cut off, no checkpoint | give best.pt or last.pt of a run
-list.safetensors | can not be loaded: it is cut off, no checkpoint | give best.pt or last.pt of a run
+no_json.safetensors
+    | can not be loaded: it is cut off, no checkpoint | give best.pt or last.pt of a run
+list.safetensors
+    | can not be loaded: it is cut off, no checkpoint | give best.pt or last.pt of a run
 no_config.safetensors | can not be loaded: it is not a checkpoint of petseg_train | give best.pt
 '''
 
@@ -637,7 +692,10 @@ webp.png | cannot be read ( | restore it, or leave it out
 '''
 
 
-def rows(text): return [[part.strip() for part in line.split('|')] for line in text.strip().splitlines()]
+def rows(text):
+    "The cases by line; an indented line goes on with the one above"
+    cases = re.split(r'\n(?! )', text.strip())
+    return [[part.strip() for part in case.split('|')] for case in cases]
 
 
 def checkpoint_case(i, name):
@@ -671,12 +729,16 @@ def words_of(case, world, tmp_path):
     case = case.replace('COMPARE', 'ours --epochs 1 TINY --models unet --data_path W/pets')
     command, *words = case.split()
     if 'TINY' in words:
-        tiny = {name: value for name, value in TINY.items() if (command, name) != ('compare', 'epochs')}
+        tiny = {name: value for name, value in TINY.items()
+                if (command, name) != ('compare', 'epochs')}
         at = words.index('TINY')
-        words[at:at + 1] = [part for name, value in tiny.items() for part in (f'--{name}', str(value))]
-    if command in TAKES_OUT and not {'--out_dir', '--resume'} & {*words}: words += ['--out_dir', 'OUT']
+        words[at:at + 1] = [part for name, value in tiny.items()
+                            for part in (f'--{name}', str(value))]
+    if command in TAKES_OUT and not {'--out_dir', '--resume'} & {*words}:
+        words += ['--out_dir', 'OUT']
     places = {'W': str(world), 'OUT': str(tmp_path/'out'), 'LONG': 'x' * 300}
-    return command, [re.sub(r'^(W|OUT|LONG)(?=/|\.|$)', lambda m: places[m[1]], word) for word in words]
+    def placed(word): return re.sub(r'^(W|OUT|LONG)(?=/|\.|$)', lambda m: places[m[1]], word)
+    return command, [placed(word) for word in words]
 
 
 def run_case(case, world, tmp_path): return run(*words_of(case, world, tmp_path))
@@ -705,8 +767,8 @@ def test_bad_input_is_one_line(world, tmp_path, monkeypatch, case, words):
     monkeypatch.setattr(sys, 'argv', [f'petseg_{command}'])
     before = tree(world)
     status, out, err = run(command, argv)
-    # but for argparse's usage, and the count
-    lines = [line for line in err.splitlines() if not re.match(r'\d+ pictures in |usage: | {5,}', line)]
+    besides = r'\d+ pictures in |usage: | {5,}' # the count, and argparse's usage
+    lines = [line for line in err.splitlines() if not re.match(besides, line)]
     assert len(lines) == 1 and lines[0].startswith(f'petseg_{command}: '), err
     assert all(part in lines[0] for part in words), f'{words} are not in: {lines[0]}'
     a_picture_failed = case.startswith('predict W/cp/best.pt W/pictures/') and case.count(' ') == 2
@@ -733,7 +795,8 @@ def opened(source):
 
 
 def predicted(**changes):
-    return predict_probabilities(UNet(width=4), torch.zeros(1, 3, 32, 32, dtype=torch.uint8), **changes)
+    pixels = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+    return predict_probabilities(UNet(width=4), pixels, **changes)
 
 
 FUNCTIONS = {
@@ -741,13 +804,16 @@ FUNCTIONS = {
     'learning_rate=inf: must be finite': lambda w: TrainConfig(learning_rate=float('inf')),
     "model='vit': must be one of unet": lambda w: TrainConfig(model='vit'),
     "device='tpu': must be one of auto, cpu": lambda w: TrainConfig(device='tpu'),
-    'x.json has settings that are not known here: depth': lambda w: config_from(dict(depth=3), 'x.json'),
+    'x.json has settings that are not known here: depth':
+        lambda w: config_from(dict(depth=3), 'x.json'),
     "border='edge': use one of 'pet'": lambda w: check_choice('border', 'edge', ('pet',)),
     'size=100000: must be at most 4096': lambda w: TrainConfig(size=100_000),
     'width=1000000: must be at most 512': lambda w: TrainConfig(width=10**6),
     'input of shape (3, 32, 32): use (B, 3, H, W)': lambda w: UNet(width=4)(torch.zeros(3, 32, 32)),
-    'input of shape (1, 1, 32, 32): the model has in_channels=3': lambda w: UNet(width=4)(torch.zeros(1, 1, 32, 32)),
-    'input of shape (1, 3, 8, 32): use at least 16×16': lambda w: UNet(width=4)(torch.zeros(1, 3, 8, 32)),
+    'input of shape (1, 1, 32, 32): the model has in_channels=3':
+        lambda w: UNet(width=4)(torch.zeros(1, 1, 32, 32)),
+    'input of shape (1, 3, 8, 32): use at least 16×16':
+        lambda w: UNet(width=4)(torch.zeros(1, 3, 8, 32)),
     'it is torch.int64: use uint8 pixels, or floats':
         lambda w: UNet(width=4)(torch.zeros(1, 3, 32, 32, dtype=torch.int64)),
     'input of shape (1, 1, 32, 64): the model has in_channels=3':
@@ -757,20 +823,25 @@ FUNCTIONS = {
     "attention='self': use one of": lambda w: UpConv(8, 4, 4, attention='self'),
     "up='nearest': use one of 'transpose', 'bilinear'": lambda w: UpConv(8, 4, 4, up='nearest'),
     "model 'vit': use one of unet": lambda w: create_model('vit'),
-    "model 'unet' has no argument heads: use some of in_channels": lambda w: create_model('unet', heads=4),
+    "model 'unet' has no argument heads: use some of in_channels":
+        lambda w: create_model('unet', heads=4),
     "encoder_weights='coco': use one of": lambda w: load_encoder(None, 'coco'),
     'use at most 5, the encoder halves no more often': lambda w: ResNet34UNet(widths=(8,) * 6),
-    'prediction (2, 1, 8, 8) and mask (2, 8, 8) must both be (B, 1, H, W) and equal: mask.unsqueeze(1)':
+    'prediction (2, 1, 8, 8) and mask (2, 8, 8) must both be (B, 1, H, W) and equal: '
+    'mask.unsqueeze(1)':
         lambda w: bce_loss(torch.zeros(2, 1, 8, 8), torch.zeros(2, 8, 8)),
-    'prediction (2, 3, 8, 8) and mask (2, 3, 8, 8) must both be': lambda w: dice_loss(*float_masks(2, 3, 8, 8)),
+    'prediction (2, 3, 8, 8) and mask (2, 3, 8, 8) must both be':
+        lambda w: dice_loss(*float_masks(2, 3, 8, 8)),
     'smooth=0: must be above 0': lambda w: dice_loss(*float_masks(1, 1, 4, 4), smooth=0),
     'smooth=-1: must be above 0': lambda w: TverskyLoss(smooth=-1),
-    'must both be (B, 1, H, W) and equal': lambda w: confusion(torch.zeros(4, 4), torch.zeros(4, 4)),
+    'must both be (B, 1, H, W) and equal':
+        lambda w: confusion(torch.zeros(4, 4), torch.zeros(4, 4)),
     '16 pixels are not what they must be: 0 or 1 in a prediction (threshold it':
         lambda w: dice(torch.full((1, 1, 4, 4), .5), torch.zeros(1, 1, 4, 4)),
     'in a mask (is it a trimap? see trimap_to_mask)':
         lambda w: scores(confusion(torch.zeros(1, 1, 4, 4), torch.full((1, 1, 4, 4), 2))),
-    'no image was counted: call update(logits, mask) first': lambda w: SegmentationMeter().compute(),
+    'no image was counted: call update(logits, mask) first':
+        lambda w: SegmentationMeter().compute(),
     'no image was counted': lambda w: summarize(torch.zeros(0, 5)),
     'threshold=1.5: must be a probability between 0 and 1': lambda w: SegmentationMeter(1.5),
     "mask has ignored pixels (255) where the contour is: use border='pet'":
@@ -788,14 +859,20 @@ FUNCTIONS = {
         lambda w: Segmenter(UNet(width=4), 32, precision='fp8'),
     'threshold=7: use 0 to 1': lambda w: Segmenter(UNet(width=4), 32, threshold=7),
     'batch_size=0: use 1 or more': lambda w: Segmenter(UNet(width=4), 32, batch_size=0),
-    'x.pt: use a name that ends in .safetensors': lambda w: Segmenter.load(w/'cp'/'best.pt', 'cpu').save('x.pt'),
-    'this network came without its configuration': lambda w: Segmenter(UNet(width=4), 32).save('x.safetensors'),
-    "device='tpu': use one of 'auto', 'cuda', 'mps', 'cpu'": lambda w: load_model(w/'cp'/'best.pt', 'tpu'),
-    'this machine has no cuda device: use auto or cpu': lambda w: load_model(w/'cp'/'best.pt', 'cuda'),
+    'x.pt: use a name that ends in .safetensors':
+        lambda w: Segmenter.load(w/'cp'/'best.pt', 'cpu').save('x.pt'),
+    'this network came without its configuration':
+        lambda w: Segmenter(UNet(width=4), 32).save('x.safetensors'),
+    "device='tpu': use one of 'auto', 'cuda', 'mps', 'cpu'":
+        lambda w: load_model(w/'cp'/'best.pt', 'tpu'),
+    'this machine has no cuda device: use auto or cpu':
+        lambda w: load_model(w/'cp'/'best.pt', 'cuda'),
     'absent.pt is not there, or is no file: give best.pt': lambda w: load_checkpoint(w/'absent.pt'),
     'float64 is no picture: use uint8 from 0 to 255': lambda w: as_image(np.zeros((4, 4, 3))),
-    'ndarray of shape (4, 4, 5) and type uint8 is no picture': lambda w: as_image(np.zeros((4, 4, 5), np.uint8)),
-    'ndarray of shape (0, 4, 3) and type uint8 is no picture': lambda w: as_image(np.zeros((0, 4, 3), np.uint8)),
+    'ndarray of shape (4, 4, 5) and type uint8 is no picture':
+        lambda w: as_image(np.zeros((4, 4, 5), np.uint8)),
+    'ndarray of shape (0, 4, 3) and type uint8 is no picture':
+        lambda w: as_image(np.zeros((0, 4, 3), np.uint8)),
     'Tensor of shape (2, 3, 4, 4) and type uint8 is no picture':
         lambda w: as_image(torch.zeros(2, 3, 4, 4, dtype=torch.uint8)),
     'the picture cannot be read (not a picture): restore it': lambda w: opened(b'GIF'),
@@ -815,13 +892,17 @@ FUNCTIONS = {
     "border='edge': use 'pet'": lambda w: PetDataset([], border='edge'),
     'size=0: use 1 or more pixels': lambda w: PetDataset(no_pets(w/'pets'), size=0),
     'train.txt names z, and images/ holds no such picture': lambda w: scan_own(w/'own_unknown'),
-    'a.png has 256 values, so its edges are soft': lambda w: read_mask(w/'own_soft'/'masks'/'a.png'),
-    'threshold=0: must be a probability between 0 and 1': lambda w: evaluate(None, None, threshold=0),
-    'this dataset has a transform: take it off': lambda w: evaluate(None, PetDataset([], transform=print)),
+    'a.png has 256 values, so its edges are soft':
+        lambda w: read_mask(w/'own_soft'/'masks'/'a.png'),
+    'threshold=0: must be a probability between 0 and 1':
+        lambda w: evaluate(None, None, threshold=0),
+    'this dataset has a transform: take it off':
+        lambda w: evaluate(None, PetDataset([], transform=print)),
     'results.jsonl, line 1 is not the result of a run':
         lambda w: load_results(w/'results_text'/'results.jsonl'),
     "recipe='mine': use one of 'oneof_cosine'": lambda w: recipe_config('mine'),
-    'size=8: a pet needs at least 32 pixels per side': lambda w: draw_pet(np.random.default_rng(0), 8),
+    'size=8: a pet needs at least 32 pixels per side':
+        lambda w: draw_pet(np.random.default_rng(0), 8),
     "breed='tiger': use one of": lambda w: draw_pet(np.random.default_rng(0), 64, 'tiger'),
     'n=2: use at least 4 pictures': lambda w: make_toy_pets(w/'new', 2),
     'seed=-1: use 0 or more': lambda w: make_toy_pets(w/'new', 8, -1),
@@ -839,13 +920,14 @@ def test_a_function_says_what_it_wants(world, words):
     assert tree(world) == before
 
 
-def test_there_are_cases_enough(): assert len(CASES) >= 150 and len(set(map(str, CASES))) == len(CASES)
+def test_there_are_cases_enough():
+    assert len(CASES) >= 150 and len(set(map(str, CASES))) == len(CASES)
 
 
 # Worlds that are odd
 
 def test_what_is_odd_but_right_is_taken(world, tmp_path):
-    "Lists as Windows writes them, long names and other alphabets, a run's folder as checkpoint, a linked folder"
+    "Lists as Windows writes them, long and foreign names, a run's folder, a linked folder"
     pets = shutil.copytree(world/'pets', tmp_path/'Kätzchen 猫')
     path = pets/'annotations'/'trainval.txt'
     old, new = scan_pets(pets)[0].name, 'é' * 100 + '_1'
@@ -860,17 +942,21 @@ def test_what_is_odd_but_right_is_taken(world, tmp_path):
     (tmp_path/'pic').mkdir()
     long = 'ü' * 100
     Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(tmp_path/'pic'/f'{long}.png')
-    status, out, err = run('predict', [str(folder), str(tmp_path/'pic'), '--out_dir', str(tmp_path/'masks')])
+    words = [str(folder), str(tmp_path/'pic'), '--out_dir', str(tmp_path/'masks')]
+    status, out, err = run('predict', words)
     assert status == 0 and (tmp_path/'masks'/f'{long}_mask.png').exists(), err
 
 
 @pytest.mark.parametrize('flags', [
-    '--batch_size 9 --learning_rate 1e30', '--batch_size 9 --learning_rate 1e38 --optimizer sgd --schedule constant',
+    '--batch_size 9 --learning_rate 1e30',
+    '--batch_size 9 --learning_rate 1e38 --optimizer sgd --schedule constant',
     '--learning_rate 1e30', '--batch_size 9 --learning_rate 1e30 --ema .9'])
 def test_a_run_that_leaves_the_numbers_stops(world, tmp_path, flags):
-    "With one step per epoch the loss before it is finite, and what the step makes of the weights is not"
-    status, _, err = run_case(f'train TINY --data_path W/pets --out_dir OUT {flags}', world, tmp_path)
-    assert status == 2 and err.count('\n') == 1 and 'Try a lower learning_rate than 1e+3' in err, err
+    "In an epoch of one step the loss is finite, and what the step makes of the weights is not"
+    case = f'train TINY --data_path W/pets --out_dir OUT {flags}'
+    status, _, err = run_case(case, world, tmp_path)
+    assert status == 2 and err.count('\n') == 1, err
+    assert 'Try a lower learning_rate than 1e+3' in err, err
     assert [path.name for path in (tmp_path/'out').rglob('*') if path.is_file()] == ['config.json']
 
 
@@ -890,19 +976,22 @@ def test_weights_and_validation_are_asked_too(world, tmp_path, monkeypatch, part
             Spoil(part).after_step(run, loss)
             super().after_step(run, loss)
     monkeypatch.setattr(fit, 'Keeper', Keeper)
-    status, _, err = run_case('train TINY --ema .9 --data_path W/pets --out_dir OUT', world, tmp_path)
+    case = 'train TINY --ema .9 --data_path W/pets --out_dir OUT'
+    status, _, err = run_case(case, world, tmp_path)
     assert status == 2 and f'epoch 1, {words}. Try a lower learning_rate' in err, err
     assert not list(tmp_path.rglob('*.pt'))
 
 
 @pytest.mark.parametrize('command', [
-    'train TINY --data_path W/pets --out_dir OUT', 'evaluate W/cp/best.pt --data_path W/pets --out_dir OUT',
+    'train TINY --data_path W/pets --out_dir OUT',
+    'evaluate W/cp/best.pt --data_path W/pets --out_dir OUT',
     'predict W/cp/best.pt W/pictures/good.png --out_dir OUT', 'compare COMPARE --folder OUT'])
 def test_a_folder_that_is_not_yours(world, tmp_path, monkeypatch, command):
     "Root may write anywhere, so `mkdir` refuses here"
     mkdir = Path.mkdir
     def refuse(path, *args, **kwargs):
-        if path.is_relative_to(tmp_path/'out'): raise PermissionError(13, 'Permission denied', str(path))
+        if path.is_relative_to(tmp_path/'out'):
+            raise PermissionError(13, 'Permission denied', str(path))
         return mkdir(path, *args, **kwargs)
     monkeypatch.setattr(Path, 'mkdir', refuse)
     status, _, err = run_case(command, world, tmp_path)
@@ -915,7 +1004,8 @@ def test_a_cache_that_can_not_be_written(world, tmp_path, monkeypatch):
     status, _, err = run_case('train TINY --data_path W/pets', world, tmp_path)
     assert status == 2 and err.count('\n') == 1, err
     assert 'file/petseg_nb can not be used' in err and 'XDG_CACHE_HOME' in err, err
-    with pytest.raises(ValueError, match='XDG_CACHE_HOME'): decode_once(scan_pets(world/'pets'), 16, world/'file')
+    with pytest.raises(ValueError, match='XDG_CACHE_HOME'):
+        decode_once(scan_pets(world/'pets'), 16, world/'file')
 
 
 def test_a_disk_that_is_too_small_is_noticed_before(world, tmp_path, monkeypatch):
@@ -926,13 +1016,16 @@ def test_a_disk_that_is_too_small_is_noticed_before(world, tmp_path, monkeypatch
     assert not list(tmp_path.rglob('*.npy')) and not (tmp_path/'out').exists()
 
 
-@pytest.mark.parametrize('folder, words', [pytest.param(folder, words, id=folder)
-                                           for folder, *words in rows(DATASETS) if ' ' not in folder])
+@pytest.mark.parametrize('folder, words', [
+    pytest.param(folder, words, id=folder)
+    for folder, *words in rows(DATASETS) if ' ' not in folder])
 def test_the_check_reads_whatever_lies_there(world, folder, words):
-    "It ends with a table of defects or, where nothing can be checked, with the line that a training ends with"
+    "A table of defects or, where nothing can be checked, the line that a training ends with"
     before = tree(world)
     status, out, err = run('check_data', [str(world/folder)])
-    if status: assert status == 2 and not out and err.count('\n') == 1 and all(part in err for part in words), err
+    if status:
+        assert status == 2 and not out and err.count('\n') == 1, err
+        assert all(part in err for part in words), err
     else: assert not err and out and not out.startswith('no defects'), out
     assert tree(world) == before
 

@@ -1,4 +1,7 @@
-"""The checkers, on right implementations of other people, on bugs that were not known when they were written, and as a command."""
+"""The checkers, as functions and as a command.
+
+They are tried on other people's right implementations, and on bugs that were not known when they
+were written."""
 import ast, inspect, json, os, random, re, subprocess, sys, time
 from pathlib import Path
 import matplotlib
@@ -6,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import my_petseg
-from conftest import ROOT
+from conftest import COMMANDS, ROOT, run
 from petseg_nb.check import CHECKERS, check_dataset
 from petseg_nb.core.config import CHOICES
 import strangers
@@ -38,7 +41,8 @@ def test_the_exercise_can_be_solved(solved, tmp_path, monkeypatch):
     matplotlib.use('agg')
     names = {'__name__': 'student'}
     for cell in solved['cells']:
-        if cell['cell_type'] == 'code' and '#| eval: false' not in cell['source']: exec(cell['source'], names)
+        left_out = '#| eval: false' in cell['source']
+        if cell['cell_type'] == 'code' and not left_out: exec(cell['source'], names)
     assert [str(report) for report in names['reports'] if not report.passed] == []
     assert names['history'][-1] > .85 and len(names['reports']) == 11
 
@@ -50,26 +54,30 @@ def test_each_checker_is_in_the_table_the_help_and_the_star_import():
     for key, kind in CHECKERS.items(): assert kind.check is names[f'check_{key}']
 
 
-def named(checker, thing, *_): return f'{checker.__name__}({getattr(thing, "__name__", type(thing).__name__)})'
+def named(checker, thing, *_):
+    name = getattr(thing, '__name__', type(thing).__name__)
+    return f'{checker.__name__}({name})'
+def with_names(cases): return [pytest.param(*case, id=named(*case)) for case in cases]
 
 
-@pytest.mark.parametrize('checker, thing, flags', [pytest.param(*case, id=named(*case)) for case in RIGHT])
+@pytest.mark.parametrize('checker, thing, flags', with_names(RIGHT))
 def test_right_code_passes(checker, thing, flags):
     report = checker(thing, **flags)
     assert report.passed and all(f.evidence for f in report.findings), report
 
 
-@pytest.mark.parametrize('checker, thing, flags, words', [pytest.param(*case, id=named(*case)) for case in NOTED])
+@pytest.mark.parametrize('checker, thing, flags, words', with_names(NOTED))
 def test_a_variant_passes_with_a_note(checker, thing, flags, words):
     report = checker(thing, **flags)
-    assert report.passed and words in report.findings[0].note and f'note: {report.findings[0].note[:40]}' in str(report), report
+    note = report.findings[0].note
+    assert report.passed and words in note and f'note: {note[:40]}' in str(report), report
 
 
 def test_a_raw_trimap_is_one_finding():
     assert sum(f.ok is False for f in check_dataset(RawTrimap).findings) == 1
 
 
-@pytest.mark.parametrize('checker, thing, flags, words', [pytest.param(*case, id=named(*case)) for case in WRONG])
+@pytest.mark.parametrize('checker, thing, flags, words', with_names(WRONG))
 def test_a_bug_is_named(checker, thing, flags, words):
     report = checker(thing, **flags)
     assert not report.passed and words in re.sub(r'\s+', ' ', str(report)), report
@@ -77,13 +85,17 @@ def test_a_bug_is_named(checker, thing, flags, words):
 
 def of_strangers(cases, unsolved):
     "Test parameters; a case that is known to be unsolved must stay so, or be struck from its list"
-    return [pytest.param(*case, id=named(*case), marks=[pytest.mark.xfail(strict=True)] * (case[1] in unsolved)) for case in cases]
+    fails = pytest.mark.xfail(strict=True)
+    return [pytest.param(*case, id=named(*case), marks=[fails] * (case[1] in unsolved))
+            for case in cases]
+FAULTS = of_strangers(strangers.FAULTS + strangers.LAST_FAULTS, strangers.UNNAMED)
+VARIANTS = of_strangers(strangers.VARIANTS + strangers.LAST_VARIANTS, strangers.REFUSED)
 
-@pytest.mark.parametrize('checker, thing, flags, words', of_strangers(strangers.FAULTS + strangers.LAST_FAULTS, strangers.UNNAMED))
+@pytest.mark.parametrize('checker, thing, flags, words', FAULTS)
 def test_a_stranger_s_bug_is_named(checker, thing, flags, words):
     assert re.search(words, strangers.causes(checker(thing, **flags)))
 
-@pytest.mark.parametrize('checker, thing, flags, words', of_strangers(strangers.VARIANTS + strangers.LAST_VARIANTS, strangers.REFUSED))
+@pytest.mark.parametrize('checker, thing, flags, words', VARIANTS)
 def test_a_stranger_s_right_code_passes(checker, thing, flags, words):
     report = checker(thing, **flags)
     assert report.passed and words in strangers.notes(report), report
@@ -121,12 +133,16 @@ class Unspeakable:
     def __repr__(self): raise RuntimeError('no repr')
     __str__ = __repr__
 
-WILD = [loops, stubborn, leaves, dies, is_killed, recurses, hoards, starts_others, meddles, nothing, Unspeakable, Unspeakable(), 3, None, 'text']
-def states(): return (torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate(), torch.get_default_dtype(),
-                      torch.is_grad_enabled(), torch.are_deterministic_algorithms_enabled(), os.environ.get('MEDDLED'), os.getcwd())
+WILD = [loops, stubborn, leaves, dies, is_killed, recurses, hoards, starts_others, meddles, nothing,
+        Unspeakable, Unspeakable(), 3, None, 'text']
+def states():
+    return (torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate(),
+            torch.get_default_dtype(), torch.is_grad_enabled(),
+            torch.are_deterministic_algorithms_enabled(), os.environ.get('MEDDLED'), os.getcwd())
 
 
-@pytest.mark.skipif(sys.platform != 'linux' or torch.cuda.is_available(), reason='probes run in a process of their own on Linux without a GPU')
+@pytest.mark.skipif(sys.platform != 'linux' or torch.cuda.is_available(),
+                    reason='probes run in a process of their own on Linux without a GPU')
 @pytest.mark.parametrize('kind', CHECKERS)
 def test_nothing_stops_a_checker(kind, capfd):
     before = states()
@@ -137,83 +153,105 @@ def test_nothing_stops_a_checker(kind, capfd):
     assert 'sleep\x00611' not in [p.read_text() for p in Path('/proc').glob('[0-9]*/cmdline')]
 
 
-def petseg_check(*flags, cwd):
-    return subprocess.run([Path(sys.executable).parent/'petseg_check', *flags], cwd=cwd, capture_output=True, text=True, timeout=120,
-                          env=os.environ | {'PYTHONPATH': str(ROOT)})
+def petseg_check(*words, cwd, status=0):
+    return run(COMMANDS/'petseg_check', *words, cwd=cwd, status=status, timeout=120,
+               env=dict(PYTHONPATH=str(ROOT)))
 
 
 RIGHT_MODULE = 'print("noise")\n' + (ROOT/'tests'/'my_petseg.py').read_text(encoding='utf-8')
 
 @pytest.mark.parametrize('source, name, status, words', [
     (RIGHT_MODULE, 'MyUNet', 0, 'all 13 probes passed'),
-    (RIGHT_MODULE + 'my_dice_loss = lambda z, m: 1 - my_dice((z > 0).float(), m).mean()', 'my_dice_loss', 1, 'there is a threshold in it'),
-    (RIGHT_MODULE + 'def my_step(*_): import os; os._exit(0)', 'my_step', 1, 'os._exit or the like'),
+    (RIGHT_MODULE + 'my_dice_loss = lambda z, m: 1 - my_dice((z > 0).float(), m).mean()',
+     'my_dice_loss', 1, 'there is a threshold in it'),
+    (RIGHT_MODULE + 'def my_step(*_): import os; os._exit(0)', 'my_step', 1,
+     'os._exit or the like'),
     (RIGHT_MODULE + 'def my_step(*_): raise SystemExit', 'my_step', 1, 'sys.exit()'),
-    (RIGHT_MODULE + 'def my_step(*_):\n    while True: pass', 'my_step', 1, 'a loop that does not end'),
+    (RIGHT_MODULE + 'def my_step(*_):\n    while True: pass', 'my_step', 1,
+     'a loop that does not end'),
     (RIGHT_MODULE, 'OtherUNet', 2, 'submission.py has no OtherUNet: it has Path, Dataset, MyPets'),
     ('def my_dice(:', 'my_dice', 2, 'SyntaxError'),
     ('import nowhere', 'my_dice', 2, 'No module named'),
     ('while True: pass', 'my_dice', 2, 'still running after 2 s'),
     ('import os\nos._exit(0)', 'my_dice', 2, 'the process was ended with status 0'),
     ('raise SystemExit', 'my_dice', 2, 'can not be imported: SystemExit'),
-], ids='right wrong os._exit sys.exit endless missing syntax import endless-import os._exit-import sys.exit-import'.split())
+], ids=['right', 'wrong', 'os._exit', 'sys.exit', 'endless', 'missing', 'syntax', 'import',
+        'endless-import', 'os._exit-import', 'sys.exit-import'])
 def test_the_command_on_a_module(tmp_path, source, name, status, words):
     (tmp_path/'submission.py').write_text(source)
-    done = petseg_check(f'submission.py:{name}', '--seconds', '2' if 'while' in source else '20', cwd=tmp_path)
-    assert done.returncode == status and 'noise' not in done.stdout, done.stdout + done.stderr
-    assert words in re.sub(r'\s+', ' ', done.stderr if status == 2 else done.stdout) and 'Traceback' not in done.stderr
-    assert done.stderr.count('\n') == (status == 2)
+    seconds = 2 if 'while' in source else 20
+    out, err = petseg_check(f'submission.py:{name}', '--seconds', seconds, cwd=tmp_path,
+                            status=status)
+    assert 'noise' not in out, out + err
+    assert words in re.sub(r'\s+', ' ', err if status == 2 else out) and 'Traceback' not in err
+    assert err.count('\n') == (status == 2)
+
+
+ALONE = '''
+import os, sys
+open('me', 'w').write(str(os.getpid()))
+from petseg_nb.check.command import check_thing
+assert check_thing('submission.py:my_dice').passed
+assert 'submission' not in sys.modules
+'''
 
 
 def test_a_submission_runs_once_and_in_a_process_of_its_own(tmp_path):
-    (tmp_path/'submission.py').write_text('import os\nprint("run", os.getpid(), file=open("log", "a"))\n' + RIGHT_MODULE)
+    noted = 'import os\nprint("run", os.getpid(), file=open("log", "a"))\n'
+    (tmp_path/'submission.py').write_text(noted + RIGHT_MODULE)
     for i, name in enumerate(['MyDoubleConv', 'my_dice'], 1):
-        assert petseg_check(f'submission.py:{name}', cwd=tmp_path).returncode == 0
+        petseg_check(f'submission.py:{name}', cwd=tmp_path)
         runs = (tmp_path/'log').read_text().splitlines()
         assert len(runs) == len(set(runs)) == i
-    done = subprocess.run([sys.executable, '-c', f'import os; open("me", "w").write(str(os.getpid())); from petseg_nb.check.command import check_thing; '
-                           'assert check_thing("submission.py:my_dice").passed; import sys; assert "submission" not in sys.modules'],
-                          cwd=tmp_path, env=os.environ | {'PYTHONPATH': str(ROOT)})
-    assert done.returncode == 0 and (tmp_path/'me').read_text() not in (tmp_path/'log').read_text()
+    run(sys.executable, '-c', ALONE, cwd=tmp_path, env=dict(PYTHONPATH=str(ROOT)))
+    assert (tmp_path/'me').read_text() not in (tmp_path/'log').read_text()
 
 
 def test_the_command_on_a_notebook(solved, tmp_path):
-    solved['cells'].append(dict(cell_type='code', source='raise KeyError("a cell that nothing needs")'))
+    source = 'raise KeyError("a cell that nothing needs")'
+    solved['cells'].append(dict(cell_type='code', source=source))
     (tmp_path/'my_petseg.ipynb').write_text(json.dumps(solved))
-    for flags in (['MyPets', '--augmented', 'yes'], ['my_valid_pets', '--as', 'dataset', '--augmented', 'no'], ['MyResBlock'], ['my_evaluate']):
-        done = petseg_check(f'my_petseg.ipynb:{flags[0]}', *flags[1:], cwd=tmp_path)
-        assert done.returncode == 0 and 'probes passed' in done.stdout, done.stdout + done.stderr
-    done = petseg_check(f'{EXERCISE}:MyUNet', cwd=tmp_path)
-    assert done.returncode == 1 and 'not written yet: MyUNet: make the levels' in done.stdout
+    for name, *flags in (['MyPets', '--augmented', 'yes'], ['MyResBlock'], ['my_evaluate'],
+                         ['my_valid_pets', '--as', 'dataset', '--augmented', 'no']):
+        out, err = petseg_check(f'my_petseg.ipynb:{name}', *flags, cwd=tmp_path)
+        assert 'probes passed' in out, out + err
+    out, _ = petseg_check(f'{EXERCISE}:MyUNet', cwd=tmp_path, status=1)
+    assert 'not written yet: MyUNet: make the levels' in out
 
 
 def test_the_command_on_a_folder(solved, tmp_path):
     (tmp_path/'part1').mkdir()
     (tmp_path/'part1'/'my_petseg.ipynb').write_text(json.dumps(solved))
     (tmp_path/'part1'/'broken.py').write_text('def my_dice(:')
-    (tmp_path/'other.py').write_text('import nowhere\nclass MyUNet: pass\nclass MyPets: pass\ndef train(config): pass')
-    done = petseg_check('part1', '--json', cwd=tmp_path)
-    assert done.returncode == 1 and not done.stderr
-    broken, *records = json.loads(done.stdout)
+    (tmp_path/'other.py').write_text('import nowhere\nclass MyUNet: pass\nclass MyPets: pass\n'
+                                     'def train(config): pass')
+    out, err = petseg_check('part1', '--json', cwd=tmp_path, status=1)
+    assert not err
+    broken, *records = json.loads(out)
     assert not broken['passed'] and 'SyntaxError' in broken['summary']
     assert all(f['ok'] and f['evidence'] for r in records for f in r['findings']), records
-    assert {r['where'].split(':')[1] for r in records if not r['passed']} == {'my_loss', 'train'}, records
-    assert {r['checker'] for r in records} >= {'dataset', 'unet', 'resnet34_unet', 'dice_loss', 'metric', 'training_step', 'evaluate'}
-    done = petseg_check('other.py', cwd=tmp_path)
-    rows = done.stdout.splitlines()
-    assert done.returncode == 1 and [row[0] for row in rows] == ['✘', '✘', '–'] and rows[0].count("No module named 'nowhere'") == 1
+    failed = {r['where'].split(':')[1] for r in records if not r['passed']}
+    assert failed == {'my_loss', 'train'}, records
+    assert {r['checker'] for r in records} >= {
+        'dataset', 'unet', 'resnet34_unet', 'dice_loss', 'metric', 'training_step', 'evaluate'}
+    out, _ = petseg_check('other.py', cwd=tmp_path, status=1)
+    rows = out.splitlines()
+    assert [row[0] for row in rows] == ['✘', '✘', '–']
+    assert rows[0].count("No module named 'nowhere'") == 1
     (tmp_path/'other.py').write_text('def train(config): pass')
-    done = petseg_check('other.py', cwd=tmp_path)
-    assert done.returncode == 2 and 'nothing to check' in done.stderr and done.stderr.count('\n') == 1
+    _, err = petseg_check('other.py', cwd=tmp_path, status=2)
+    assert 'nothing to check' in err and err.count('\n') == 1
 
 
 def test_three_lines_make_tests(tmp_path):
     page = json.loads((ROOT/'nbs'/'workshop'/'check'/'command.ipynb').read_text(encoding='utf-8'))
-    text = next(''.join(c['source']) for c in page['cells'] if '## As tests' in ''.join(c['source']))
+    texts = (''.join(cell['source']) for cell in page['cells'])
+    text = next(text for text in texts if '## As tests' in text)
     code = re.search(r'```python\n(.*?)```', text, re.S)[1].replace('my_petseg.ipynb', 'mine.py')
     (tmp_path/'test_mine.py').write_text(code)
-    (tmp_path/'mine.py').write_text('def dice_loss(z, m): return (z > 0).float().mean()\n'
-                                    'def my_dice(p, m): return 2 * (p * m).sum() / (p + m).sum().clamp(min=1)')
-    done = subprocess.run([sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', 'test_mine.py'], cwd=tmp_path, capture_output=True, text=True,
-                          timeout=120, env=os.environ | {'PYTHONPATH': str(ROOT)})
-    assert '1 failed, 1 passed' in done.stdout and 'check_dice_loss(dice_loss)' in done.stdout, done.stdout
+    (tmp_path/'mine.py').write_text(
+        'def dice_loss(z, m): return (z > 0).float().mean()\n'
+        'def my_dice(p, m): return 2 * (p * m).sum() / (p + m).sum().clamp(min=1)')
+    out, _ = run(sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', 'test_mine.py',
+                 cwd=tmp_path, env=dict(PYTHONPATH=str(ROOT)), status=1)
+    assert '1 failed, 1 passed' in out and 'check_dice_loss(dice_loss)' in out, out

@@ -1,8 +1,8 @@
 """The commands as a user runs them: in processes of their own, killed, stopped and continued."""
-import csv, json, os, pickle, random, resource, shutil, signal, socket, subprocess, sys, time
+import csv, json, os, pickle, random, resource, shutil, signal, socket, sys, time
 import pytest
 import torch
-from conftest import COMMANDS, ROOT, Crafted, finish, start
+from conftest import COMMANDS, ROOT, Crafted, finish, run, start
 from petseg_nb.core.config import TOYS
 from petseg_nb.data import scan_pets
 
@@ -85,7 +85,8 @@ def test_a_signal_finishes_the_step_and_says_how_to_continue(toy_pets, tmp_path,
     _, err = finish(process, status)
     run = run_folder(tmp_path/'runs')
     line, = err.splitlines()
-    assert f'stopped by {signal.Signals(number).name}' in line and f'petseg_train --resume {run}' in line
+    assert f'stopped by {signal.Signals(number).name}' in line
+    assert f'petseg_train --resume {run}' in line
     state = torch.load(run/'last.pt', weights_only=True)
     assert len(state['history']) >= 2 and not list(run.glob('*.part'))
 
@@ -102,7 +103,8 @@ def test_a_full_disk_keeps_the_checkpoint_before(toy_pets, tmp_path):
     _, err = finish(train(toy_pets, '--resume', run, preexec_fn=fill), 2)
     line, = err.splitlines()
     assert 'can not be written' in line and 'the one from before is still there' in line
-    assert {name: (run/name).read_bytes() for name in before} == before and not list(run.glob('*.part'))
+    assert {name: (run/name).read_bytes() for name in before} == before
+    assert not list(run.glob('*.part'))
 
 
 def test_a_loss_that_is_not_a_number_names_the_pictures(toy_pets, tmp_path):
@@ -115,7 +117,9 @@ def test_a_crafted_checkpoint_runs_nothing(toy_pets, tmp_path):
     finish(train_small(toy_pets, tmp_path/'runs', '--epochs', '1'))
     run = run_folder(tmp_path/'runs')
     crafted = Crafted(tmp_path/'ran')
-    for write in (lambda f: torch.save(dict(weights=crafted, config={}), f), lambda f: pickle.dump(crafted, f)):
+    def by_torch(file): torch.save(dict(weights=crafted, config={}), file)
+    def by_pickle(file): pickle.dump(crafted, file)
+    for write in (by_torch, by_pickle):
         with open(run/'last.pt', 'wb') as file: write(file)
         _, err = finish(train(toy_pets, '--resume', run), 2)
         line, = err.splitlines()
@@ -125,7 +129,8 @@ def test_a_crafted_checkpoint_runs_nothing(toy_pets, tmp_path):
 def test_everyone_is_told_of_each_epoch(toy_pets, tmp_path, monkeypatch):
     monkeypatch.setenv('WANDB_MODE', 'offline')
     monkeypatch.setenv('WANDB_SILENT', 'true')
-    out, _ = finish(train_small(toy_pets, tmp_path/'runs', '--epochs', '3', '--wandb', '--tensorboard'))
+    flags = '--epochs', '3', '--wandb', '--tensorboard'
+    out, _ = finish(train_small(toy_pets, tmp_path/'runs', *flags))
     run = run_folder(tmp_path/'runs')
     assert len(history_of(run)) == 3
     lines = out.splitlines()
@@ -151,8 +156,8 @@ def test_two_processes_train_as_one(toy_pets, tmp_path):
 
 
 def children(process):
-    found = subprocess.run(['pgrep', '-P', str(process.pid)], capture_output=True, text=True)
-    return [int(number) for number in found.stdout.split()]
+    out, _ = run('pgrep', '-P', process.pid)
+    return [int(number) for number in out.split()]
 
 
 def test_two_processes_stopped_in_an_epoch_are_the_same_run(toy_pets, tmp_path):
@@ -190,7 +195,8 @@ def wait_for_epochs(out_dir, count):
 
 def test_two_machines_lose_processes(toy_pets, tmp_path, monkeypatch):
     "torchrun starts them again, and the run ends with the weights that it would have had anyway"
-    # each start of the processes gets a new address, or the second looks for the first at the old one
+    # each start of the processes gets a new address, or the second process looks for the first
+    # at the old one
     monkeypatch.setenv('TORCH_DISABLE_SHARE_RDZV_TCP_STORE', '1')
     finish(train_small(toy_pets, tmp_path/'calm', '--epochs', '60', '--threads', '1', command=TWO))
     calm = run_folder(tmp_path/'calm')
@@ -240,8 +246,9 @@ def test_a_comparison_goes_on_where_it_was_killed(toy_pets, tmp_path):
     finish(compare('straight'))
     texts = [(tmp_path/name/'results.jsonl').read_text() for name in ('killed', 'straight')]
     rows = [[json.loads(line) for line in text.splitlines()] for text in texts]
-    assert [row['dice'] for row in rows[0]] == [row['dice'] for row in rows[1]] and len(rows[0]) == 2
-    assert [row['valid_dice'] for row in rows[0]] == [row['valid_dice'] for row in rows[1]]
+    for name in ('dice', 'valid_dice'):
+        assert [row[name] for row in rows[0]] == [row[name] for row in rows[1]]
+    assert len(rows[0]) == 2
     assert (tmp_path/'killed'/'curves.png').exists()
 
 
@@ -249,7 +256,7 @@ def test_a_comparison_goes_on_where_it_was_killed(toy_pets, tmp_path):
 
 def test_help_tells_the_truth_for_the_first_command():
     "A command without flags trains on toy pets, with other settings than on real pictures"
-    out, _ = finish(start(*TRAIN, '--help'))
+    out, _ = run(*TRAIN, '--help')
     about, _, options = ' '.join(out.split()).partition(' options: ')
     # the last flag's note names others
     notes = {note.split()[0]: note for note in reversed(options.split(' --')[1:])}
@@ -293,7 +300,7 @@ run_command(command, [])
                                  'name another, or set it right'),
     ("raise UserError('size=3: use more')", 2, '-c: size=3: use more')])
 def test_what_a_user_can_put_right_is_one_line_and_a_bug_shows_where_it_is(body, status, last):
-    _, err = finish(start(sys.executable, '-c', RUNS.format(body), cwd=ROOT), status)
+    _, err = run(sys.executable, '-c', RUNS.format(body), cwd=ROOT, status=status)
     lines = err.splitlines()
     assert lines[-1] == last
     assert (lines[0] == 'Traceback (most recent call last):') == (status == 1) == (len(lines) > 1)
@@ -301,5 +308,5 @@ def test_what_a_user_can_put_right_is_one_line_and_a_bug_shows_where_it_is(body,
 
 def test_letters_that_a_terminal_lacks_are_escaped():
     says = RUNS.format("print('0.9 ± 0.1', 'küken.jpg')")
-    process = start(sys.executable, '-c', says, env=dict(PYTHONIOENCODING='ascii'))
-    assert finish(process) == ('0.9 \\xb1 0.1 k\\xfcken.jpg\n', '')
+    env = dict(PYTHONIOENCODING='ascii')
+    assert run(sys.executable, '-c', says, env=env) == ('0.9 \\xb1 0.1 k\\xfcken.jpg\n', '')

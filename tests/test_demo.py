@@ -1,4 +1,5 @@
-"""The page that predicts in the browser, in real Chromium: its masks, its messages, its width, and what it requests."""
+"""The page that predicts in the browser, in real Chromium: its masks, its messages, its width, and
+what it requests."""
 import io, re, shutil, subprocess, sys, time
 from contextlib import contextmanager
 import numpy as np
@@ -8,7 +9,8 @@ from conftest import CHROMIUM, ROOT
 from petseg_nb.inference import Segmenter
 from petseg_nb.masks import SAMPLES
 
-playwright = pytest.importorskip('playwright.sync_api', reason='needs playwright: pip install playwright')
+playwright = pytest.importorskip('playwright.sync_api',
+                                 reason='needs playwright: pip install playwright')
 pytestmark = [pytest.mark.skipif(not CHROMIUM, reason='needs Chromium: apt-get install chromium'),
               pytest.mark.skipif(not shutil.which('npm'), reason='needs npm, for the runtime')]
 PICTURES = sorted((SAMPLES/'images').iterdir())
@@ -16,27 +18,31 @@ PICTURES = sorted((SAMPLES/'images').iterdir())
 
 @pytest.fixture(scope='session')
 def demo(small_checkpoint, tmp_path_factory, serve):
-    "The page with a small network on a server: its address, and a function from a picture to the mask of Python"
+    "On a server, with a small network: its address, and a function from a picture to Python's mask"
     site = tmp_path_factory.mktemp('site')
     (site/'demo').mkdir()
-    for name in ('index.html', 'demo.css', 'demo.js'): shutil.copy(ROOT/'nbs'/'demo'/name, site/'demo'/name)
+    for name in ('index.html', 'demo.css', 'demo.js'):
+        shutil.copy(ROOT/'nbs'/'demo'/name, site/'demo'/name)
     shutil.copytree(ROOT/'nbs'/'images', site/'images')
     script = [sys.executable, ROOT/'scripts/demo.py', small_checkpoint, site/'demo']
     run = subprocess.run(script, capture_output=True, text=True)
     if "'npm', 'pack'" in run.stderr: pytest.skip('npm has no onnxruntime-web: no network?')
     assert run.returncode == 0, run.stderr
     def predict(picture, threshold=.5):
-        return Segmenter.load(small_checkpoint, 'cpu', precision='fp32', threshold=threshold)(picture)
+        options = dict(precision='fp32', threshold=threshold)
+        return Segmenter.load(small_checkpoint, 'cpu', **options)(picture)
     return f'{serve(site)}/demo/index.html', predict
 
 
 @contextmanager
 def opened(chromium, address):
-    "The page, loaded, with its requests and errors in lists; in the end it must have asked no other machine"
+    "The page, with its requests and errors in lists; in the end it must have asked nobody else"
     page = chromium.new_page(viewport={'width': 1280, 'height': 900}, accept_downloads=True)
     page.requests, page.errors = [], []
+    def note(message):
+        if message.type == 'error': page.errors.append(message.text)
     page.on('request', lambda request: page.requests.append((request.method, request.url)))
-    page.on('console', lambda message: page.errors.append(message.text) if message.type == 'error' else None)
+    page.on('console', note)
     page.on('pageerror', lambda error: page.errors.append(str(error)))
     page.goto(address)
     wait(page, 'ready')
@@ -50,12 +56,16 @@ def opened(chromium, address):
 
 @pytest.fixture(scope='module')
 def page(demo, chromium):
-    "One page for the tests of a process; in the end it must have met no error but the one that a test makes"
+    "One for the tests of a process; in the end it must have met no error but that of `notes.jpg`"
     with opened(chromium, demo[0]) as page: yield page
     assert [error for error in page.errors if 'notes.jpg' not in error] == []
 
 
-def wait(page, state): page.wait_for_function(f'() => document.body.dataset.state == "{state}"', timeout=120_000)
+def wait(page, state):
+    reached = f'() => document.body.dataset.state == "{state}"'
+    page.wait_for_function(reached, timeout=120_000)
+
+
 def status(page): return page.get_by_role('status').inner_text()
 
 
@@ -113,15 +123,16 @@ def test_other_sizes(demo, page, size):
 def test_a_photo_is_turned_upright(demo, page, orientation):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
-    assert same(page, demo[1], encoded(photo(300, 200), format='JPEG', quality=95, exif=exif)) >= .995
+    data = encoded(photo(300, 200), format='JPEG', quality=95, exif=exif)
+    assert same(page, demo[1], data) >= .995
 
 
 def test_the_threshold_acts_at_once_and_the_cutout_has_the_mask(demo, page):
-    data = PICTURES[0].read_bytes()
+    data, canvas = PICTURES[0].read_bytes(), page.locator('#picture')
     choose(page, 'my.cat.jpg', data)
-    before, drawn = len(page.requests), page.locator('#picture').evaluate('canvas => canvas.toDataURL()')
+    before, drawn = len(page.requests), canvas.evaluate('canvas => canvas.toDataURL()')
     page.locator('#threshold').fill('0.3')
-    assert page.locator('#picture').evaluate('canvas => canvas.toDataURL()') != drawn
+    assert canvas.evaluate('canvas => canvas.toDataURL()') != drawn
     assert page.locator('#value').inner_text() == '0.30'
     name, cutout = downloaded(page, 'cutout')
     assert name == 'my.cat_cutout.png' and cutout.shape[2] == 4
@@ -148,7 +159,8 @@ def test_a_sample_and_a_dropped_file(page):
     page.get_by_role('button', name='A striped cat on a sofa').click()
     says(page, 'Bengal_43.jpg: the pet takes')
     page.evaluate("""async () => {
-        const blob = await (await fetch('Abyssinian_24.jpg')).blob(), dataTransfer = new DataTransfer()
+        const blob = await (await fetch('Abyssinian_24.jpg')).blob()
+        const dataTransfer = new DataTransfer()
         dataTransfer.items.add(new File([blob], 'dropped.jpg'))
         const drop = new DragEvent('drop', {dataTransfer, bubbles: true, cancelable: true})
         document.getElementById('drop').dispatchEvent(drop)
@@ -159,12 +171,14 @@ def test_a_sample_and_a_dropped_file(page):
 
 def test_what_cannot_be_read_is_named(page):
     choose(page, 'notes.jpg', b'not a picture', 'error')
-    assert status(page).startswith("notes.jpg can't be read. Use a JPEG") and not page.locator('#result').is_visible()
+    assert status(page).startswith("notes.jpg can't be read. Use a JPEG")
+    assert not page.locator('#result').is_visible()
     choose(page, 'cat.jpg', PICTURES[0].read_bytes())
     assert page.locator('#result').is_visible()
 
 
-@pytest.mark.parametrize('width, scheme', [(390, 'light'), (390, 'dark'), (1280, 'light'), (1280, 'dark')])
+@pytest.mark.parametrize('width, scheme', [
+    (390, 'light'), (390, 'dark'), (1280, 'light'), (1280, 'dark')])
 def test_fits_and_can_be_read(page, width, scheme):
     page.emulate_media(color_scheme=scheme)
     page.set_viewport_size({'width': width, 'height': 900})
@@ -174,10 +188,14 @@ def test_fits_and_can_be_read(page, width, scheme):
     folder = ROOT/'test-artifacts'/'demo'
     folder.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=folder/f'{width}-{scheme}.png', full_page=True)
-    colours = page.evaluate("""['#status', '#hint', 'h1', 'footer a', '.button', '.quiet'].map(name => {
-        const element = document.querySelector(name), own = getComputedStyle(element)
-        return [name, own.color, own.backgroundColor, getComputedStyle(document.body).backgroundColor]
-    })""")
+    colours = page.evaluate("""() => {
+        const names = ['#status', '#hint', 'h1', 'footer a', '.button', '.quiet']
+        const behind = getComputedStyle(document.body).backgroundColor
+        return names.map(name => {
+            const own = getComputedStyle(document.querySelector(name))
+            return [name, own.color, own.backgroundColor, behind]
+        })
+    }""")
     for name, text, own, behind in colours:
         assert contrast(text, behind if own == 'rgba(0, 0, 0, 0)' else own) >= 4.5, name
 
@@ -192,14 +210,17 @@ def contrast(*colours):
 
 
 def test_everything_has_a_name(page):
-    unnamed = page.evaluate("""[...document.querySelectorAll('button, input, a, canvas')].filter(e => !(
-        e.textContent.trim() || e.getAttribute('aria-label') || e.labels?.length ||
-        e.querySelector('img[alt]:not([alt=""])'))).map(e => e.outerHTML)""")
+    unnamed = page.evaluate("""() => {
+        const named = e => e.textContent.trim() || e.getAttribute('aria-label') ||
+            e.labels?.length || e.querySelector('img[alt]:not([alt=""])')
+        const all = [...document.querySelectorAll('button, input, a, canvas')]
+        return all.filter(e => !named(e)).map(e => e.outerHTML)
+    }""")
     assert unnamed == []
 
 
 def test_nothing_leaves_the_page(demo, chromium):
-    "A sample, a file and a download ask nobody else, and the browser would refuse a script that does"
+    "Sample, file and download ask nobody else, and the browser would refuse a script that does"
     with opened(chromium, demo[0]) as page:
         page.locator('[data-sample]').first.click()
         wait(page, 'done')

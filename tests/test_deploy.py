@@ -12,7 +12,8 @@ from petseg_nb.data import PetDataset, pet_dataloaders
 from petseg_nb.datasets.own import split_records
 from petseg_nb.inference import predict_probabilities
 from petseg_nb.runs import export
-from petseg_nb.runs.export import as_function, differences, export_checkpoint, export_int8, read_onnx, sample_pixels
+from petseg_nb.runs.export import (
+    as_function, differences, export_checkpoint, export_int8, read_onnx, sample_pixels)
 from petseg_nb.runs.fit import resumable_fit
 from conftest import ROOT
 
@@ -48,7 +49,8 @@ def test_onnx_runtime_equals_pytorch(small_checkpoint, onnx, shape):
 def test_onnx_runtime_equals_the_prediction_of_the_package(small_checkpoint, onnx):
     model, config = load_model(small_checkpoint, 'cpu')
     pixels = sample_pixels(config.size)
-    theirs = predict_probabilities(model, torch.from_numpy(pixels).permute(0, 3, 1, 2))[:, 0].numpy()
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+    theirs = predict_probabilities(model, images)[:, 0].numpy()
     ours = read_onnx(onnx)[0](pixels)
     assert np.abs(ours - theirs).max() < 1e-4 and (theirs > .5).any() and (theirs < .5).any()
 
@@ -101,14 +103,15 @@ def test_safetensors_holds_weights_and_configuration(small_checkpoint, tmp_path)
 
 @pytest.fixture(scope='session')
 def own_run(toy_pets, small_checkpoint, tmp_path_factory):
-    "A run on a folder of your own whose masks have three values, of which 1 is the object: `best.pt` and `config.json`"
+    "A run on pictures of your own, whose masks have three values, of which 1 is the object"
     data, run = tmp_path_factory.mktemp('own'), tmp_path_factory.mktemp('run')
     shutil.copytree(toy_pets/'images', data/'images')
     shutil.copytree(toy_pets/'annotations'/'trimaps', data/'masks')
     state = torch.load(small_checkpoint, weights_only=True)
     state['config'] |= dict(mask_value='1')
     save_checkpoint(state, run/'best.pt')
-    write_json(state['config'] | dict(data_path=str(data), weights='', out_dir='runs'), run/'config.json')
+    about = dict(data_path=str(data), weights='', out_dir='runs')
+    write_json(state['config'] | about, run/'config.json')
     return run
 
 
@@ -117,7 +120,7 @@ def pictures_of(run): return json.loads((run/'config.json').read_text())['data_p
 
 @pytest.fixture(scope='session')
 def int8(own_run):
-    "What the command says that makes `best-int8.onnx` of the run, whose `config.json` names the pictures"
+    "What the command says that makes `best-int8.onnx` of the run; `config.json` names the pictures"
     with redirect_stdout(io.StringIO()) as out: petseg_export([str(own_run), '--quantize', 'int8'])
     return out.getvalue()
 
@@ -137,15 +140,18 @@ def test_int8_keeps_the_score_on_your_own_pictures(own_run, int8):
 
 
 def test_int8_that_loses_too_much_is_not_kept(onnx, own_run, tmp_path, monkeypatch):
+    def copy(checkpoint, path): return shutil.copy(onnx, path) # saves a minute
     monkeypatch.setattr(export, 'LARGEST_LOSS', -1)
-    monkeypatch.setattr(export, 'export_checkpoint', lambda checkpoint, path: shutil.copy(onnx, path)) # saves a minute
-    message = r'as int8 the network has a Dice of 0\.\d+ instead of 0\.\d+, and was not kept: calibrate'
+    monkeypatch.setattr(export, 'export_checkpoint', copy)
+    message = (r'as int8 the network has a Dice of 0\.\d+ instead of 0\.\d+, '
+               'and was not kept: calibrate')
     with pytest.raises(ValueError, match=message):
         export_int8(own_run/'best.pt', tmp_path/'pet-int8.onnx', pictures_of(own_run))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_file_for_others_names_a_folder_of_this_machine(own_run, int8, onnx, toy_pets, small_checkpoint, tmp_path):
+def test_no_file_for_others_names_a_folder_of_this_machine(
+        own_run, int8, onnx, toy_pets, small_checkpoint, tmp_path):
     "`config.json`, which stays, does; the checkpoints and exports, which travel, do not"
     run = tmp_path/'run'
     config = TrainConfig(str(toy_pets), width=4, size=32, epochs=1, weights=str(small_checkpoint),
@@ -156,7 +162,8 @@ def test_no_file_for_others_names_a_folder_of_this_machine(own_run, int8, onnx, 
     folders = toy_pets, small_checkpoint.parent, tmp_path, own_run, ROOT
     for file in files:
         data = file.read_bytes()
-        assert b'normalization' in data, file # the configuration is in it, in letters that can be read
+        # the configuration is in it, in letters that can be read
+        assert b'normalization' in data, file
         for folder in folders: assert str(folder).encode() not in data, (file, folder)
 
 
@@ -164,34 +171,41 @@ def test_a_wrong_file_does_not_replace_a_right_one(small_checkpoint, tmp_path, m
     path = tmp_path/'pet.safetensors'
     path.write_bytes(b'the one from before')
     monkeypatch.setitem(export.LIMITS, 'safetensors', 0) # half precision always differs
-    with pytest.raises(ValueError, match=r'differ by up to 0\.\d+ from those of PyTorch, and 0 is allowed'):
+    message = r'differ by up to 0\.\d+ from those of PyTorch, and 0 is allowed'
+    with pytest.raises(ValueError, match=message):
         export_checkpoint(small_checkpoint, path, 'safetensors')
-    assert path.read_bytes() == b'the one from before' and [p.name for p in tmp_path.iterdir()] == [path.name]
+    assert path.read_bytes() == b'the one from before'
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
 def test_differences_by_hand():
-    a, b = np.float32([[[.9, .6, .1, .2]]]), np.float32([[[.8, .3, .1, .9]]]) # masks 1100 and 1001: Dice 1/2
+    # masks 1100 and 1001: Dice 1/2
+    a, b = np.float32([[[.9, .6, .1, .2]]]), np.float32([[[.8, .3, .1, .9]]])
     assert differences(a, b) == {'largest': pytest.approx(.7), 'dice': pytest.approx(.5)}
 
 
 def test_the_command_writes_beside_the_checkpoint(small_checkpoint, tmp_path, capsys):
     (tmp_path/'best.pt').write_bytes(small_checkpoint.read_bytes())
-    status, out, _ = said(capsys, tmp_path, '--format', 'safetensors') # a run's folder stands for its best.pt
+    # a run's folder stands for its best.pt
+    status, out, _ = said(capsys, tmp_path, '--format', 'safetensors')
     assert status == 0 and 'against PyTorch, on eight photographs: largest difference' in out
     assert out.rstrip().endswith(' MB')
     assert sorted(p.name for p in tmp_path.iterdir()) == ['best.pt', 'best.safetensors']
 
 
 @pytest.mark.parametrize('flags, words', [
-    (['--format', 'safetensors', '--quantize', 'int8'], '--quantize int8 is for --format onnx, not safetensors'),
-    (['--data_path', 'pets'], 'give both or none'), (['--out', 'pet.pb'], 'a file of --format onnx ends in .onnx'),
+    (['--format', 'safetensors', '--quantize', 'int8'],
+     '--quantize int8 is for --format onnx, not safetensors'),
+    (['--data_path', 'pets'], 'give both or none'),
+    (['--out', 'pet.pb'], 'a file of --format onnx ends in .onnx'),
     (['--out', 'nowhere/pet.onnx'], 'nowhere is not there: make that folder'),
     (['--quantize', 'int8'], 'name their folder with --data_path'),
     (['--quantize', 'int8', '--data_path', 'nowhere'], 'nowhere holds no pets')])
 def test_bad_input_is_one_line(small_checkpoint, tmp_path, monkeypatch, capsys, flags, words):
     monkeypatch.chdir(tmp_path)
     status, out, err = said(capsys, small_checkpoint, *flags)
-    assert status == 2 and words in err and err.count('\n') == 1 and not out and not list(tmp_path.iterdir())
+    assert status == 2 and words in err and err.count('\n') == 1
+    assert not out and not list(tmp_path.iterdir())
 
 
 def test_what_is_no_checkpoint_is_one_line(tmp_path, capsys):
@@ -203,4 +217,5 @@ def test_what_is_no_checkpoint_is_one_line(tmp_path, capsys):
 
 def test_what_is_no_export_is_refused(small_checkpoint, tmp_path):
     for path in (small_checkpoint, tmp_path/'none.onnx'):
-        with pytest.raises(ValueError, match=f'{path.name} can not be read .*: export it again'): read_onnx(path)
+        message = f'{path.name} can not be read .*: export it again'
+        with pytest.raises(ValueError, match=message): read_onnx(path)

@@ -1,52 +1,63 @@
 """`petseg_evaluate` as a user runs it: its files, its numbers, and what it refuses."""
-import csv, json, os, shutil, subprocess, sys
-from pathlib import Path
+import csv, json, shutil
 from statistics import fmean
 import numpy as np
 import pytest
 import torch
 import torchmetrics.functional.classification as tmf
 from PIL import Image
+from conftest import COMMANDS, run
 
-FILES = {'per_image.csv', 'summary.json', 'threshold.png', 'calibration.png', 'worst.png', 'best.png'}
+FILES = {'per_image.csv', 'summary.json', 'threshold.png', 'calibration.png', 'worst.png',
+         'best.png'}
 
 
-def run(command, toy_pets, *flags):
-    return subprocess.run([Path(sys.executable).parent/command, *map(str, flags)], capture_output=True, text=True, timeout=300,
-                          env=os.environ | {'XDG_CACHE_HOME': str(toy_pets.parent/'cache')})
+def petseg(command, toy_pets, *flags, status=0):
+    "What a command writes, with its cache beside the toy pets"
+    cache = dict(XDG_CACHE_HOME=str(toy_pets.parent/'cache'))
+    return run(COMMANDS/f'petseg_{command}', *flags, env=cache, status=status)
 
 
 @pytest.fixture(scope='module')
 def checkpoint(toy_pets, tmp_path_factory):
     runs = tmp_path_factory.mktemp('runs')
-    done = run('petseg_train', toy_pets, '--data_path', toy_pets, '--size', 32, '--width', 4, '--epochs', 8, '--out_dir', runs)
-    assert done.returncode == 0, done.stderr
+    small = '--size', 32, '--width', 4, '--epochs', 8
+    petseg('train', toy_pets, '--data_path', toy_pets, *small, '--out_dir', runs)
     return next(runs.glob('*/best.pt'))
 
 
 @pytest.fixture(scope='module', params=['valid', 'test'])
 def evaluation(request, checkpoint, toy_pets):
     "The part that was scored, what the command printed, its table and its summary"
-    done = run('petseg_evaluate', toy_pets, checkpoint, '--split', request.param, '--threshold', .4)
-    assert done.returncode == 0 and done.stderr == '', done.stderr
+    flags = '--split', request.param, '--threshold', .4
+    out, err = petseg('evaluate', toy_pets, checkpoint, *flags)
+    assert err == ''
     folder = checkpoint.parent/request.param
     assert {path.name for path in folder.iterdir()} == FILES
     with open(folder/'per_image.csv', encoding='utf-8') as f: rows = list(csv.DictReader(f))
-    return request.param, done.stdout, rows, json.loads((folder/'summary.json').read_text(encoding='utf-8'))
+    summary = json.loads((folder/'summary.json').read_text(encoding='utf-8'))
+    return request.param, out, rows, summary
+
+
+def mean(rows, name): return pytest.approx(fmean(float(row[name]) for row in rows), abs=1e-12)
 
 
 def test_summary_is_the_mean_of_the_table(evaluation):
     part, out, rows, summary = evaluation
     assert len(rows) == summary['all']['pictures'] == dict(valid=3, test=10)[part]
-    for name in ('dice', 'iou', 'precision', 'recall', 'boundary_f1', 'dice_original', 'iou_original'):
-        assert summary['all'][name] == pytest.approx(fmean(float(row[name]) for row in rows), abs=1e-12)
+    for name in ('dice', 'iou', 'precision', 'recall', 'boundary_f1', 'dice_original',
+                 'iou_original'):
+        assert summary['all'][name] == mean(rows, name)
         for group in ('species', 'breed'):
             for key, scores in summary[group].items():
-                assert scores[name] == pytest.approx(fmean(float(row[name]) for row in rows if row[group] == key), abs=1e-12)
+                assert scores[name] == mean([row for row in rows if row[group] == key], name)
     low, high = summary['all']['dice_interval']
     assert low < summary['all']['dice'] < high
-    for name in ('dice', 'dice_original', 'iou', 'dice_pooled', 'boundary_f1', 'precision', 'recall'): assert f"{summary['all'][name]:.4f}" in out
-    assert 'at 32 x 32' in out and 'at original size' in out and 'threshold 0.4' in out and 'border counted as pet' in out
+    for name in ('dice', 'dice_original', 'iou', 'dice_pooled', 'boundary_f1', 'precision',
+                 'recall'):
+        assert f"{summary['all'][name]:.4f}" in out
+    for words in ('at 32 x 32', 'at original size', 'threshold 0.4', 'border counted as pet'):
+        assert words in out
 
 
 @torch.inference_mode()
@@ -59,54 +70,65 @@ def test_scores_agree_with_torchmetrics(evaluation, checkpoint, toy_pets):
     images, masks = map(torch.stack, zip(*(dataset[i] for i in range(len(dataset)))))
     p = model(images).sigmoid()
     how = dict(threshold=.4, multidim_average='samplewise')
-    for name, f in dict(dice=tmf.binary_f1_score, precision=tmf.binary_precision, recall=tmf.binary_recall).items():
-        np.testing.assert_allclose([float(row[name]) for row in rows], f(p, masks, **how), atol=1e-6)
-    assert summary['all']['dice_pooled'] == pytest.approx(tmf.binary_f1_score(p, masks, .4).item(), abs=1e-6)
-    assert summary['all']['iou_pooled'] == pytest.approx(tmf.binary_jaccard_index(p, masks, .4).item(), abs=1e-6)
+    scores = dict(dice=tmf.binary_f1_score, precision=tmf.binary_precision,
+                  recall=tmf.binary_recall)
+    for name, f in scores.items():
+        found = [float(row[name]) for row in rows]
+        np.testing.assert_allclose(found, f(p, masks, **how), atol=1e-6)
+    dice, iou = tmf.binary_f1_score(p, masks, .4), tmf.binary_jaccard_index(p, masks, .4)
+    assert summary['all']['dice_pooled'] == pytest.approx(dice.item(), abs=1e-6)
+    assert summary['all']['iou_pooled'] == pytest.approx(iou.item(), abs=1e-6)
     for row, record, small in zip(rows, dataset.records, p[:, 0].numpy()):
         truth = torch.from_numpy(np.array(Image.open(record.trimap)) != 2)
-        full = torch.from_numpy(np.array(Image.fromarray(small).resize(truth.shape[::-1], Image.BILINEAR)))
+        full = np.array(Image.fromarray(small).resize(truth.shape[::-1], Image.BILINEAR))
+        dice = tmf.binary_f1_score(torch.from_numpy(full), truth, .4).item()
         assert (row['name'], row['breed']) == (record.name, record.breed)
-        assert float(row['dice_original']) == pytest.approx(tmf.binary_f1_score(full, truth, .4).item(), abs=2e-4)
+        assert float(row['dice_original']) == pytest.approx(dice, abs=2e-4)
 
 
 def test_the_sweep_never_sees_a_test_picture(checkpoint, toy_pets):
     valid, test = (checkpoint.parent/part for part in ('valid', 'test'))
-    for part in ('valid', 'test'): assert run('petseg_evaluate', toy_pets, checkpoint, '--split', part, '--tta', 'flip').returncode == 0
+    for part in ('valid', 'test'):
+        petseg('evaluate', toy_pets, checkpoint, '--split', part, '--tta', 'flip')
     assert (valid/'threshold.png').read_bytes() == (test/'threshold.png').read_bytes()
     summaries = [json.loads((folder/'summary.json').read_text()) for folder in (valid, test)]
     assert summaries[0]['best_threshold_on_valid'] == summaries[1]['best_threshold_on_valid']
-    assert [s['threshold'] for s in summaries] == [.5, .5] and [s['tta'] for s in summaries] == ['flip', 'flip']
+    assert [(s['threshold'], s['tta']) for s in summaries] == [(.5, 'flip'), (.5, 'flip')]
 
 
 def test_choosing_on_test_pictures_is_refused(toy_pets):
     from petseg_nb.data import PetDataset, course_split, scan_pets
     from petseg_nb.evaluation import choose_threshold, evaluate, sweep
     from petseg_nb.show.scorecard import plot_threshold
+    split = course_split(scan_pets(toy_pets))
     pictures = {part: evaluate(lambda images: images[:, :1] / 255, PetDataset(records, 32))
-                for part, records in course_split(scan_pets(toy_pets)).items()}
+                for part, records in split.items()}
     assert 0 < choose_threshold(pictures['valid'])['threshold'] < 1
     for choose in (sweep, choose_threshold, plot_threshold):
         for chosen_on in (pictures['test'], pictures['valid'] + pictures['test'][:1]):
-            with pytest.raises(ValueError, match='choose a threshold on validation pictures'): choose(chosen_on)
+            with pytest.raises(ValueError, match='choose a threshold on validation pictures'):
+                choose(chosen_on)
 
 
 def test_ignored_border_has_no_boundary_score(checkpoint, toy_pets, tmp_path):
-    done = run('petseg_evaluate', toy_pets, checkpoint, '--border', 'ignore', '--out_dir', tmp_path/'a b')
-    assert done.returncode == 0 and 'needs the border' in done.stdout
-    with open(tmp_path/'a b'/'per_image.csv') as f: assert {row['boundary_f1'] for row in csv.DictReader(f)} == {''}
-    summary = json.loads((tmp_path/'a b'/'summary.json').read_text())
+    folder = tmp_path/'a b'
+    out, _ = petseg('evaluate', toy_pets, checkpoint, '--border', 'ignore', '--out_dir', folder)
+    assert 'needs the border' in out
+    with open(folder/'per_image.csv') as f: rows = list(csv.DictReader(f))
+    assert {row['boundary_f1'] for row in rows} == {''}
+    summary = json.loads((folder/'summary.json').read_text())
     assert summary['all']['boundary_f1'] is None and summary['border'] == 'ignore'
 
 
 def test_a_checkpoint_without_its_run_needs_the_pictures(checkpoint, toy_pets, tmp_path):
     (tmp_path/'alone').mkdir()
     alone = shutil.copy(checkpoint, tmp_path/'alone')
-    done = run('petseg_evaluate', toy_pets, alone)
-    assert done.returncode == 2 and 'alone has no config.json, which names the pictures: give --data_path' in done.stderr
-    assert run('petseg_evaluate', toy_pets, alone, '--data_path', toy_pets).returncode == 0
-    assert run('petseg_evaluate', toy_pets, checkpoint).returncode == 0
-    tables = [(folder/'valid'/'per_image.csv').read_text() for folder in (tmp_path/'alone', checkpoint.parent)]
+    _, err = petseg('evaluate', toy_pets, alone, status=2)
+    assert 'alone has no config.json, which names the pictures: give --data_path' in err
+    petseg('evaluate', toy_pets, alone, '--data_path', toy_pets)
+    petseg('evaluate', toy_pets, checkpoint)
+    tables = [(folder/'valid'/'per_image.csv').read_text()
+              for folder in (tmp_path/'alone', checkpoint.parent)]
     assert tables[0] == tables[1]
 
 
@@ -117,35 +139,41 @@ def test_your_own_masks_are_read_as_the_run_read_them(small_checkpoint, toy_pets
     for i, path in enumerate(sorted((toy_pets/'images').glob('*.jpg'))[:12]):
         shutil.copy(path, own/'images')
         trimap = np.array(Image.open(toy_pets/'annotations'/'trimaps'/f'{path.stem}.png'))
-        Image.fromarray(np.array([0, 7, 0, 9], np.uint8)[trimap]).save(own/'masks'/f'{path.stem}.png')
-    for part, names in dict(train=slice(0, 9), valid=slice(9, 12)).items():
-        (own/f'{part}.txt').write_text('\n'.join(path.stem for path in sorted((own/'images').iterdir())[names]))
+        mask = np.array([0, 7, 0, 9], np.uint8)[trimap]
+        Image.fromarray(mask).save(own/'masks'/f'{path.stem}.png')
+    names = sorted(path.stem for path in (own/'images').iterdir())
+    for part, some in dict(train=names[:9], valid=names[9:12]).items():
+        (own/f'{part}.txt').write_text('\n'.join(some))
     shutil.copy(small_checkpoint, run_dir)
-    (run_dir/'config.json').write_text(json.dumps(dict(data_path=str(own), mask_value='7', size=64, width=4)))
+    config = dict(data_path=str(own), mask_value='7', size=64, width=4)
+    (run_dir/'config.json').write_text(json.dumps(config))
     def share(*flags):
-        done = run('petseg_evaluate', toy_pets, run_dir/'best.pt', *flags)
-        assert done.returncode == 0, done.stderr
-        with open(run_dir/'valid'/'per_image.csv') as f: return fmean(float(row['pet_share']) for row in csv.DictReader(f))
+        petseg('evaluate', toy_pets, run_dir/'best.pt', *flags)
+        with open(run_dir/'valid'/'per_image.csv') as f:
+            return fmean(float(row['pet_share']) for row in csv.DictReader(f))
     assert share('--mask_value', '9') < .5 * share()
-    done = run('petseg_evaluate', toy_pets, run_dir/'best.pt', '--data_path', own) # the value belongs to the folder of the run
-    assert done.returncode == 2 and '--mask_value' in done.stderr
+    # the value belongs to the folder of the run
+    _, err = petseg('evaluate', toy_pets, run_dir/'best.pt', '--data_path', own, status=2)
+    assert '--mask_value' in err
 
 
 def test_real_pictures(checkpoint, toy_pets, real_pets, tmp_path):
-    done = run('petseg_evaluate', toy_pets, checkpoint, '--data_path', real_pets, '--out_dir', tmp_path/'real')
-    assert done.returncode == 0, done.stderr
-    assert {path.name for path in (tmp_path/'real').iterdir()} == FILES and 'by breed' in done.stdout
+    flags = '--data_path', real_pets, '--out_dir', tmp_path/'real'
+    out, _ = petseg('evaluate', toy_pets, checkpoint, *flags)
+    assert {path.name for path in (tmp_path/'real').iterdir()} == FILES and 'by breed' in out
 
 
 @pytest.mark.parametrize('flags, words', [
     (['nowhere.pt'], 'nowhere.pt is not there, or is no file: give best.pt'),
-    (['CHECKPOINT', '--threshold', '50'], '--threshold 50.0: must be a probability between 0 and 1'),
+    (['CHECKPOINT', '--threshold', '50'],
+     '--threshold 50.0: must be a probability between 0 and 1'),
     (['CONFIG'], 'config.json can not be loaded'),
     (['CHECKPOINT', '--out_dir', 'CONFIG'], 'config.json')])
 def test_bad_input_is_one_line(checkpoint, toy_pets, flags, words):
     places = dict(CHECKPOINT=checkpoint, CONFIG=checkpoint.parent/'config.json')
     before = set(checkpoint.parent.iterdir())
-    done = run('petseg_evaluate', toy_pets, *(places.get(flag, flag) for flag in flags))
-    assert done.returncode == 2 and words in done.stderr and 'Traceback' not in done.stderr
-    assert len([line for line in done.stderr.splitlines() if line.startswith('petseg_evaluate')]) == 1
+    argv = [places.get(flag, flag) for flag in flags]
+    _, err = petseg('evaluate', toy_pets, *argv, status=2)
+    assert words in err and 'Traceback' not in err
+    assert sum(line.startswith('petseg_evaluate') for line in err.splitlines()) == 1
     assert set(checkpoint.parent.iterdir()) == before

@@ -1,11 +1,11 @@
-"""Disks that are full, files that were damaged, processes that disappear, clocks that go back: what is left is whole,
-and the next start works."""
+"""Disks that are full, files that were damaged, processes that disappear, clocks that go back: what
+is left is whole, and the next start works."""
 import io, os, re, resource, signal, sys
 from contextlib import contextmanager, redirect_stderr
 from datetime import datetime
 import numpy as np
 import pytest
-from conftest import COMMANDS, finish, start
+from conftest import COMMANDS, run, start
 from petseg_nb.book.lab import update_chapters
 from petseg_nb.checkpoints import load_model, model_for
 from petseg_nb.cli import train
@@ -38,21 +38,25 @@ def disk_of(size):
 
 def whole_files(folder):
     "Content of each file, by name, but for locks"
-    files = [path for path in folder.rglob('*') if path.is_file() and not path.name.endswith('.lock')]
+    files = [path for path in folder.rglob('*')
+             if path.is_file() and not path.name.endswith('.lock')]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 # A full disk: what is written fails, and succeeds when there is room again
 
-def weights_of(checkpoint): return dict(weights=load_model(checkpoint, 'cpu')[0].state_dict(), config={})
+def weights_of(checkpoint):
+    return dict(weights=load_model(checkpoint, 'cpu')[0].state_dict(), config={})
 
 
 WRITERS = dict(
     toys=lambda folder, checkpoint: make_toy_pets(folder/'pets', n=8),
     cache=lambda folder, checkpoint: decode_once(scan_pets(SAMPLES), 64, folder),
     checkpoint=lambda folder, checkpoint: save_checkpoint(weights_of(checkpoint), folder/'last.pt'),
-    safetensors=lambda folder, checkpoint: export_checkpoint(checkpoint, folder/'pet.safetensors', 'safetensors'),
-    network=lambda folder, checkpoint: Segmenter.load(checkpoint, 'cpu').save(folder/'pet.safetensors'),
+    safetensors=lambda folder, checkpoint: export_checkpoint(
+        checkpoint, folder/'pet.safetensors', 'safetensors'),
+    network=lambda folder, checkpoint: Segmenter.load(
+        checkpoint, 'cpu').save(folder/'pet.safetensors'),
     onnx=lambda folder, checkpoint: export_checkpoint(checkpoint, folder/'pet.onnx', 'onnx'),
     json=lambda folder, checkpoint: write_json(LONG, folder/'config.json'),
     csv=lambda folder, checkpoint: write_csv([dict(dice=x) for x in LONG], folder/'history.csv'),
@@ -64,7 +68,8 @@ WRITERS = dict(
 @pytest.mark.parametrize('name', WRITERS)
 def test_a_full_disk_leaves_what_was_there(name, small_checkpoint, tmp_path):
     write = WRITERS[name]
-    with disk_of(2000), pytest.raises((OSError, ValueError)) as error: write(tmp_path, small_checkpoint)
+    with disk_of(2000), pytest.raises((OSError, ValueError)) as error:
+        write(tmp_path, small_checkpoint)
     message = str(error.value)
     assert '\n' not in message and str(tmp_path) in message, message
     assert re.search('too large|No space|can not be written', message), message
@@ -79,17 +84,17 @@ def test_a_full_disk_leaves_what_was_there(name, small_checkpoint, tmp_path):
 
 def test_a_full_disk_fails_a_picture_and_not_the_next(small_checkpoint, tmp_path):
     segmenter = Segmenter.load(small_checkpoint, 'cpu', precision='fp32')
-    with disk_of(20_000): # masks have room, photographs have not
-        jobs = list(predict_files(segmenter, PICTURES[:2], tmp_path, {'cutout'}))
+    def predict(): return list(predict_files(segmenter, PICTURES[:2], tmp_path, {'cutout'}))
+    with disk_of(20_000): jobs = predict() # masks have room, photographs have not
     assert all(job.error and job.mask is None for job in jobs) and whole_files(tmp_path) == {}
-    assert not any(job.error for job in predict_files(segmenter, PICTURES[:2], tmp_path, {'cutout'}))
+    assert not any(job.error for job in predict())
 
 
 # A cache that was damaged
 
 DAMAGES = dict(
-    cut=lambda data: data[:len(data) // 2], cut_by_one=lambda data: data[:-1], emptied=lambda data: b'',
-    zeroed=lambda data: bytes(len(data)), grown=lambda data: data + b'\0',
+    cut=lambda data: data[:len(data) // 2], cut_by_one=lambda data: data[:-1],
+    emptied=lambda data: b'', zeroed=lambda data: bytes(len(data)), grown=lambda data: data + b'\0',
     flipped_in_header=lambda data: data[:20] + bytes([data[20] ^ 4]) + data[21:],
     flipped_pixel=lambda data: data[:5000] + bytes([data[5000] ^ 64]) + data[5001:],
     flipped_at_end=lambda data: data[:-1] + bytes([data[-1] ^ 1]))
@@ -111,8 +116,9 @@ def test_a_damaged_cache_is_decoded_again(damage, tmp_path):
 
 def test_a_command_says_in_one_line_that_a_cache_was_damaged(toy_pets, tmp_path):
     def train():
-        flags = '--data_path', toy_pets, '--size', 32, '--width', 4, '--epochs', 1, '--out_dir', tmp_path/'runs'
-        return finish(start(COMMANDS/'petseg_train', *flags, env=dict(XDG_CACHE_HOME=str(tmp_path/'cache'))))
+        flags = '--data_path', toy_pets, '--out_dir', tmp_path/'runs', '--size', 32, '--width', 4
+        cache = dict(XDG_CACHE_HOME=str(tmp_path/'cache'))
+        return run(COMMANDS/'petseg_train', *flags, '--epochs', 1, env=cache)
     train()
     caches = list((tmp_path/'cache'/'petseg_nb').glob('*.npy'))
     for cache in caches: cache.write_bytes(cache.read_bytes()[:-1])
@@ -124,7 +130,8 @@ def test_a_command_says_in_one_line_that_a_cache_was_damaged(toy_pets, tmp_path)
 # Two at once
 
 def small(toy_pets, **changes):
-    return TrainConfig(str(toy_pets), **dict(width=4, size=32, epochs=3, device='cpu', precision='fp32') | changes)
+    config = dict(width=4, size=32, epochs=3, device='cpu', precision='fp32')
+    return TrainConfig(str(toy_pets), **config | changes)
 
 
 def fit_small(toy_pets, run_dir, callbacks=(), **changes):
@@ -135,11 +142,12 @@ def fit_small(toy_pets, run_dir, callbacks=(), **changes):
 
 
 def test_a_second_run_into_a_folder_is_refused(toy_pets, tmp_path):
+    in_use = f'{tmp_path} is in use by another run: wait for its end, or stop it'
     with alone_in(tmp_path):
-        with pytest.raises(ValueError, match=f'{tmp_path} is in use by another run: wait for its end, or stop it'):
-            fit_small(toy_pets, tmp_path)
+        with pytest.raises(ValueError, match=in_use): fit_small(toy_pets, tmp_path)
         with pytest.raises(ValueError, match='in use by another run'):
-            compare.compare_recipes(['crop_flip'], 1, ('unet',), (0,), tmp_path, data_path=str(toy_pets))
+            compare.compare_recipes(
+                ['crop_flip'], 1, ('unet',), (0,), tmp_path, data_path=str(toy_pets))
     assert whole_files(tmp_path) == {}
 
 
@@ -171,11 +179,12 @@ def test_a_clock_that_goes_back_overwrites_no_run(toy_pets, tmp_path, monkeypatc
         def now(cls): return cls(2026, 10, 25, 2, 30)
     monkeypatch.setattr(train, 'datetime', Stopped)
     monkeypatch.setenv('XDG_CACHE_HOME', str(toy_pets.parent/'cache'))
-    flags = ['--data_path', str(toy_pets), '--size', '32', '--width', '4', '--epochs', '1', '--device', 'cpu',
-             '--out_dir', str(tmp_path)]
+    flags = ['--data_path', str(toy_pets), '--size', '32', '--width', '4', '--epochs', '1',
+             '--device', 'cpu', '--out_dir', str(tmp_path)]
     train.petseg_train(flags)
     before = whole_files(tmp_path)
-    with pytest.raises(SystemExit) as end, redirect_stderr(io.StringIO()) as said: train.petseg_train(flags)
+    with pytest.raises(SystemExit) as end, redirect_stderr(io.StringIO()) as said:
+        train.petseg_train(flags)
     assert end.value.code == 2 and '20261025-023000-unet is there already' in said.getvalue()
     assert whole_files(tmp_path) == before
 
@@ -209,7 +218,8 @@ def test_a_worker_that_was_killed_is_one_line_and_nothing_is_lost(toy_pets, tmp_
     with pytest.raises(SystemExit) as end, redirect_stderr(io.StringIO()) as said:
         run_command(lambda argv: fit_small(toy_pets, tmp_path, [KillWorker], workers=1), [])
     line, = said.getvalue().splitlines()
-    assert end.value.code == 2 and 'a worker that prepares pictures was killed' in line and '--workers' in line
+    assert end.value.code == 2 and '--workers' in line
+    assert 'a worker that prepares pictures was killed' in line
     assert len(fit_small(toy_pets, tmp_path)) == 3
 
 
@@ -227,7 +237,7 @@ next(iter(loaders['train']))
 @pytest.mark.parametrize('caller', ['command', 'program'])
 def test_python_ends_while_loaders_have_workers(caller, toy_pets):
     "They ignore the signal with which Python ends its children"
-    assert finish(start(sys.executable, '-c', LEAVES, toy_pets, caller), timeout=60) == ('', '')
+    assert run(sys.executable, '-c', LEAVES, toy_pets, caller, timeout=60) == ('', '')
 
 
 ENDS = """
@@ -236,8 +246,10 @@ import torch, torch._dynamo
 import torch.distributed as dist
 from petseg_nb.core import distributed
 
-os.environ |= dict(LOCAL_RANK='0', RANK='0', WORLD_SIZE='1', MASTER_ADDR='127.0.0.1', MASTER_PORT='0')
-distributed.world_size = lambda: 2 # what it does for several processes, a group of one shows as well
+address = dict(MASTER_ADDR='127.0.0.1', MASTER_PORT='0')
+os.environ |= dict(LOCAL_RANK='0', RANK='0', WORLD_SIZE='1') | address
+# what it does for several processes, a group of one shows as well
+distributed.world_size = lambda: 2
 os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
 gc.collect()
 gc.freeze() # what is imported is not looked through by each child
@@ -259,9 +271,13 @@ distributed.leave_launch()
 """
 
 
-@pytest.mark.skipif(not hasattr(os, 'SCHED_IDLE'), reason='needs threads that run only where nobody else does')
+NEEDED = 'needs threads that run only where nobody else does'
+
+
+@pytest.mark.skipif(not hasattr(os, 'SCHED_IDLE'), reason=NEEDED)
 def test_a_launched_process_ends_after_its_sums(tmp_path):
     "Four of ten such processes are aborted if Python ends while a thread still holds a tensor"
-    out, err = finish(start(sys.executable, '-c', ENDS, cwd=tmp_path))
-    ends = [line for line in out.splitlines() if line.lstrip('-').isdigit()] # older versions of gloo speak too
+    out, err = run(sys.executable, '-c', ENDS, cwd=tmp_path)
+    # older versions of gloo speak too
+    ends = [line for line in out.splitlines() if line.lstrip('-').isdigit()]
     assert ends == ['0'] * 12, err

@@ -1,4 +1,5 @@
-"""Some of the thousands of damaged files of `bench/fuzz.py`: each can be read, or is refused in one line."""
+"""Some of the thousands of damaged files of `bench/fuzz.py`: each can be read, or is refused in one
+line."""
 import importlib.util, signal
 import numpy as np
 import pytest

@@ -1,5 +1,7 @@
-"""What only a GPU can show: the numbers of a processor, mixed precision, exact continuation, and what it says when
-its memory is not enough."""
+"""What only a GPU can show.
+
+That is the numbers of a processor, mixed precision, exact continuation, and what it says when its
+memory is not enough."""
 import csv, sys
 from dataclasses import replace
 from functools import partial
@@ -29,7 +31,8 @@ def small(toy_pets, **changes):
 
 def batch(pictures=4, size=64):
     torch.manual_seed(0)
-    return (torch.randint(0, n, (pictures, c, size, size), dtype=torch.uint8) for n, c in ((256, 3), (2, 1)))
+    return (torch.randint(0, n, (pictures, c, size, size), dtype=torch.uint8)
+            for n, c in ((256, 3), (2, 1)))
 
 
 def new_run(config, steps):
@@ -60,8 +63,9 @@ def test_steps_are_those_of_a_processor(model, toy_pets):
     torch.backends.cudnn.allow_tf32 = False
     losses, (images, masks) = {}, batch()
     for device in ('cpu', 'cuda'):
-        run = new_run(small(toy_pets, model=model, device=device, precision='fp32', learning_rate=1e-3), steps=10)
-        losses[device] = [train_step(run, images.to(device), masks.to(device)).item() for _ in range(5)]
+        config = small(toy_pets, model=model, device=device, precision='fp32', learning_rate=1e-3)
+        run, x, y = new_run(config, steps=10), images.to(device), masks.to(device)
+        losses[device] = [train_step(run, x, y).item() for _ in range(5)]
     torch.backends.cudnn.allow_tf32 = True
     np.testing.assert_allclose(losses['cuda'], losses['cpu'], rtol=2e-3)
     assert losses['cuda'][-1] < losses['cuda'][0]
@@ -84,12 +88,14 @@ def test_a_run_learns_is_saved_and_read_on_a_processor(workers, toy_pets, tmp_pa
     config = small(toy_pets, epochs=8, workers=workers, ema=.5)
     history = train(config, tmp_path/'cache', tmp_path)
     assert history[-1]['valid_dice'] > .6
-    with open(tmp_path/'history.csv') as file: saved = [float(row['valid_dice']) for row in csv.DictReader(file)]
+    with open(tmp_path/'history.csv') as file:
+        saved = [float(row['valid_dice']) for row in csv.DictReader(file)]
     assert saved == [row['valid_dice'] for row in history]
     weights = torch.load(tmp_path/'last.pt', weights_only=True)['weights'] # written as they lie
     assert len(weights) == len(model_for(config).state_dict())
     images, _ = batch(2)
-    found = [predict_probabilities(load_model(tmp_path/'best.pt', device)[0], images) for device in ('cpu', 'cuda')]
+    found = [predict_probabilities(load_model(tmp_path/'best.pt', device)[0], images)
+             for device in ('cpu', 'cuda')]
     np.testing.assert_allclose(*found, atol=.03)
 
 
@@ -102,9 +108,11 @@ class StopOnce(Callback):
 def test_a_stopped_run_goes_on_where_it_was(toy_pets, tmp_path):
     config = small(toy_pets, epochs=3)
     whole = train(config, tmp_path/'cache', tmp_path/'whole')
-    with pytest.raises(KeyboardInterrupt): train(config, tmp_path/'cache', tmp_path/'stopped', [StopOnce()])
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path/'cache', tmp_path/'stopped', [StopOnce()])
     stopped = train(config, tmp_path/'cache', tmp_path/'stopped')
-    for a, b in zip(whole, stopped, strict=True): assert a['valid_loss'] == pytest.approx(b['valid_loss'], rel=.1)
+    for a, b in zip(whole, stopped, strict=True):
+        assert a['valid_loss'] == pytest.approx(b['valid_loss'], rel=.1)
     assert whole[1]['train_loss'] == pytest.approx(stopped[1]['train_loss'], rel=.05)
 
 
@@ -114,7 +122,8 @@ def test_too_little_memory_names_the_parts_that_fit(toy_pets):
     train_step(run, images[:16], masks[:16]) # the optimiser's memory is there
     need = torch.cuda.max_memory_allocated()
     torch.cuda.empty_cache()
-    torch.cuda.set_per_process_memory_fraction(1.4 * need / torch.cuda.get_device_properties(0).total_memory)
+    whole = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(1.4 * need / whole)
     try:
         try: train_step(run, images, masks)
         except RuntimeError as error: assert out_of_memory(error)
@@ -130,7 +139,8 @@ def test_evaluation_and_masks_are_those_of_a_processor(small_checkpoint, toy_pet
     for device in ('cpu', 'cuda'):
         model, config = load_model(small_checkpoint, device)
         data = new_loaders(replace(config, data_path=str(toy_pets)))['test'].dataset
-        dice = [score.row()['dice'] for score in evaluate(partial(predict_probabilities, model), data)]
+        scored = evaluate(partial(predict_probabilities, model), data)
+        dice = [score.row()['dice'] for score in scored]
         found[device] = dice, Segmenter(model, config.size).probabilities([image])[0]
     np.testing.assert_allclose(found['cuda'][0], found['cpu'][0], atol=.02)
     np.testing.assert_allclose(found['cuda'][1], found['cpu'][1], atol=.03)
@@ -138,9 +148,10 @@ def test_evaluation_and_masks_are_those_of_a_processor(small_checkpoint, toy_pet
 
 def launch(toy_pets, out_dir, *flags):
     "Start two processes that train together for an epoch"
-    torchrun = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', 2]
-    flags = '--data_path', toy_pets, '--out_dir', out_dir, '--width', 4, '--size', 32, '--epochs', 1, *flags
-    return start(*torchrun, '-m', 'petseg_nb.cli.train', *flags)
+    torchrun = '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', 2
+    short = '--width', 4, '--size', 32, '--epochs', 1
+    return start(sys.executable, *torchrun, '-m', 'petseg_nb.cli.train', '--data_path', toy_pets,
+                 '--out_dir', out_dir, *short, *flags)
 
 
 def test_processes_share_processors_beside_a_gpu(toy_pets, tmp_path):
@@ -152,7 +163,8 @@ def test_processes_share_processors_beside_a_gpu(toy_pets, tmp_path):
 def test_more_processes_than_gpus_are_refused(toy_pets, tmp_path):
     process = launch(toy_pets, tmp_path)
     _, err = process.communicate(timeout=300)
-    assert process.returncode and 'start one for each GPU (--nproc_per_node 1), or use device=cpu' in err
+    assert process.returncode
+    assert 'start one for each GPU (--nproc_per_node 1), or use device=cpu' in err
 
 
 def test_gradients_of_a_data_parallel_model_are_those_of_the_model(toy_pets, monkeypatch):
@@ -164,7 +176,8 @@ def test_gradients_of_a_data_parallel_model_are_those_of_the_model(toy_pets, mon
             run = new_run(small(toy_pets, precision='fp32'), steps=10)
             add_gradients(run, images, masks)
             gradients.append(torch.cat([p.grad.flatten() for p in run.model.parameters()]).cpu())
-            assert isinstance(run.net, torch.nn.parallel.DistributedDataParallel) == (processes == 2)
+            parallel = isinstance(run.net, torch.nn.parallel.DistributedDataParallel)
+            assert parallel == (processes == 2)
     finally: dist.destroy_process_group()
     assert any(isinstance(m, torch.nn.SyncBatchNorm) for m in run.net.modules())
     assert (gradients[0] - gradients[1]).norm() < .02 * gradients[0].norm()

@@ -1,36 +1,38 @@
-"""What each install brings: the commands without the extras, and what the package imports beside what it declares."""
-import ast, re, shlex, subprocess, sys
+"""What each install brings: commands without the extras, and imports that are declared."""
+import ast, re, shlex, sys
 from configparser import ConfigParser
 from importlib.metadata import packages_distributions
 import pytest
 from petseg_nb.masks import SAMPLES
-from conftest import ROOT
+from conftest import ROOT, run
 
 config = ConfigParser(delimiters=['='])
 config.read(ROOT/'settings.ini', encoding='utf-8')
 CFG = config['DEFAULT']
-EXTRAS = ('jupyterlab', 'ipywidgets', 'torchmetrics', 'segmentation_models_pytorch', 'skimage', 'onnx', 'onnxruntime',
-          'onnxscript', 'wandb', 'tensorboard', 'nbdev') # not scipy, which comes with albumentations too
+KINDS = 'requirements', 'course_requirements', 'export_requirements'
+# without scipy, which comes with albumentations too
+EXTRAS = ('jupyterlab', 'ipywidgets', 'torchmetrics', 'segmentation_models_pytorch', 'skimage',
+          'onnx', 'onnxruntime', 'onnxscript', 'wandb', 'tensorboard', 'nbdev')
 
 
 def plain(name): return re.sub('[-_.]+', '-', name).lower()
 def declared(key): return {plain(re.match(r'[\w-]+', word)[0]) for word in shlex.split(CFG[key])}
 
 
-def run_without_extras(code, *argv):
-    "A Python in which importing a package of an extra fails"
+def run_without_extras(code, *words, cwd, status=0):
+    "What a Python writes in which importing a package of an extra fails"
     blocked = f'import sys\nsys.modules.update(dict.fromkeys({EXTRAS}))\n'
-    command = [sys.executable, '-c', blocked + code, *map(str, argv)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+    return run(sys.executable, '-c', blocked + code, *words, cwd=cwd, status=status)
 
 
 @pytest.mark.parametrize('command, flags, extra', [
-    ('export', ['pretrained', '--out', 'pet.onnx'], 'export'), ('lab', [], 'course')], ids=['export', 'lab'])
-def test_a_command_that_lacks_its_extra_says_what_to_install(command, flags, extra, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    run = run_without_extras(f'from petseg_nb.cli.{command} import petseg_{command}\npetseg_{command}()', *flags)
-    assert run.returncode == 2 and not run.stdout and not list(tmp_path.iterdir())
-    assert run.stderr.count('\n') == 1 and f"pip install 'petseg_nb[{extra}]'" in run.stderr, run.stderr
+    ('export', ['pretrained', '--out', 'pet.onnx'], 'export'),
+    ('lab', [], 'course')], ids=['export', 'lab'])
+def test_a_command_that_lacks_its_extra_says_what_to_install(command, flags, extra, tmp_path):
+    code = f'from petseg_nb.cli.{command} import petseg_{command}\npetseg_{command}()'
+    out, err = run_without_extras(code, *flags, cwd=tmp_path, status=2)
+    assert not out and not list(tmp_path.iterdir())
+    assert err.count('\n') == 1 and f"pip install 'petseg_nb[{extra}]'" in err, err
     assert f'{extra}_requirements' in CFG
 
 
@@ -41,21 +43,21 @@ from petseg_nb.cli.export import petseg_export
 from petseg_nb.cli.predict import petseg_predict
 samples, toys = sys.argv[1:]
 petseg_predict([samples, '--out_dir', 'masks'])
-petseg_train(['--data_path', toys, '--size', '32', '--width', '4', '--epochs', '2', '--out_dir', 'runs'])
+petseg_train(['--data_path', toys, '--size', '32', '--width', '4', '--epochs', '2',
+              '--out_dir', 'runs'])
 petseg_evaluate(['pretrained', '--out_dir', 'scores'])
 petseg_export(['pretrained', '--format', 'safetensors', '--out', 'pet.safetensors'])
 '''
 
-def test_the_core_predicts_trains_evaluates_and_hands_on_weights(toy_pets, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    run = run_without_extras(CORE, SAMPLES/'images', toy_pets)
-    assert run.returncode == 0, run.stderr
-    assert len(list(tmp_path.glob('masks/*_mask.png'))) == 8 and list(tmp_path.glob('runs/*/best.pt'))
-    assert (tmp_path/'pet.safetensors').exists() and list(tmp_path.glob('scores/*'))
+def test_the_core_predicts_trains_evaluates_and_hands_on_weights(toy_pets, tmp_path):
+    run_without_extras(CORE, SAMPLES/'images', toy_pets, cwd=tmp_path)
+    assert len(list(tmp_path.glob('masks/*_mask.png'))) == 8
+    for made in ('runs/*/best.pt', 'pet.safetensors', 'scores/*'):
+        assert list(tmp_path.glob(made)), made
 
 
 def test_extras_are_apart_from_the_core():
-    core, course, export = map(declared, ('requirements', 'course_requirements', 'export_requirements'))
+    core, course, export = map(declared, KINDS)
     assert not core & (course | export) and not course & export
 
 
@@ -66,21 +68,25 @@ def third_party():
         for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
             found = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and not node.level: found = [node.module]
-            for name in {name.partition('.')[0] for name in found} - sys.stdlib_module_names - {'petseg_nb'}:
-                pairs.add((path.relative_to(ROOT/'petseg_nb').as_posix(), plain(names.get(name, [name])[0])))
+            own = sys.stdlib_module_names | {'petseg_nb'}
+            for name in {name.partition('.')[0] for name in found} - own:
+                package = plain(names.get(name, [name])[0])
+                pairs.add((path.relative_to(ROOT/'petseg_nb').as_posix(), package))
     return pairs
 
 
 def test_what_is_imported_is_declared():
     "The core everywhere; an extra only where its users are"
-    core, course, export = map(declared, ('requirements', 'course_requirements', 'export_requirements'))
+    core, course, export = map(declared, KINDS)
     allowed = {'show/': course, 'check/': course, 'book/': course, 'runs/export.py': export,
                'runs/loggers.py': {'wandb', 'tensorboard'}, # when asked for by name
                'core/disk.py': {'ipython'}} # where a notebook has imported it
     for module, package in third_party():
-        extra = next((packages for place, packages in allowed.items() if module.startswith(place)), set())
-        assert package in core | extra, f'{module} imports {package}, which settings.ini does not list for it'
+        found = (packages for place, packages in allowed.items() if module.startswith(place))
+        declares = package in core | next(found, set())
+        assert declares, f'{module} imports {package}, which settings.ini does not list for it'
 
 
 def test_only_augment_imports_albumentations():
-    assert {module for module, package in third_party() if package == 'albumentations'} == {'augment.py'}
+    users = {module for module, package in third_party() if package == 'albumentations'}
+    assert users == {'augment.py'}

@@ -1,16 +1,18 @@
-"""`petseg_lab` from an installed package: the chapters travel with the wheel, an older copy is brought up to date, and nothing stays behind."""
-import hashlib, json, os, shutil, signal, subprocess, sys, zipfile
+"""`petseg_lab` from an installed package.
+
+The chapters travel with the wheel, an older copy is brought up to date; nothing stays behind."""
+import hashlib, json, shutil, signal, sys, zipfile
 import numpy as np
 import psutil, pytest
 from PIL import Image
+from conftest import run
 from lab import Lab, copy_tree
 
 
 def build(kind, source, to):
     "Build a 'sdist' or 'wheel' from the folder `source`, as pip does, and return its path"
-    code = 'import sys; from setuptools import build_meta; getattr(build_meta, f"build_{sys.argv[1]}")(sys.argv[2])'
-    run = subprocess.run([sys.executable, '-c', code, kind, to], cwd=source, capture_output=True, text=True)
-    assert run.returncode == 0, run.stdout + run.stderr
+    code = f'import sys; from setuptools import build_meta; build_meta.build_{kind}(sys.argv[1])'
+    run(sys.executable, '-c', code, to, cwd=source)
     return next(to.glob('*.whl' if kind == 'wheel' else '*.tar.gz'))
 
 
@@ -20,27 +22,40 @@ def installed(tmp_path_factory):
     folder = tmp_path_factory.mktemp('wheel')
     source = build('sdist', copy_tree(folder/'tree'), folder)
     shutil.unpack_archive(source, folder)
-    zipfile.ZipFile(build('wheel', folder/source.name.removesuffix('.tar.gz'), folder)).extractall(folder/'installed')
+    unpacked = folder/source.name.removesuffix('.tar.gz')
+    zipfile.ZipFile(build('wheel', unpacked, folder)).extractall(folder/'installed')
     return folder/'installed'
 
 
 def test_wheel_brings_all_chapters(installed):
-    names = lambda folder: {p.relative_to(folder).as_posix() for p in folder.rglob('*') if p.is_file() and p.suffix not in ('.yml', '.scss', '.txt')}
+    def names(folder):
+        files = (p for p in folder.rglob('*') if p.is_file())
+        return {p.relative_to(folder).as_posix() for p in files
+                if p.suffix not in ('.yml', '.scss', '.txt')}
     assert names(installed/'petseg_nb/nbs') == names(installed.parent/'tree/nbs')
 
 
+PREDICT = '''
+import petseg_nb
+from petseg_nb.cli.predict import petseg_predict
+petseg_predict()
+print(petseg_nb.__file__)
+'''
+
 def test_wheel_brings_the_model_that_predicts_without_a_checkpoint(installed, tmp_path):
     photo = installed/'petseg_nb/samples/images/Bengal_43.jpg'
-    run = subprocess.run([sys.executable, '-c', 'import petseg_nb, sys; from petseg_nb.cli.predict import petseg_predict; petseg_predict(); print(petseg_nb.__file__)',
-                          photo, '--out_dir', 'masks'], cwd=tmp_path, env=os.environ | {'PYTHONPATH': str(installed)}, capture_output=True, text=True)
-    assert run.returncode == 0 and run.stdout.splitlines()[-1] == str(installed/'petseg_nb/__init__.py'), run
+    out, _ = run(sys.executable, '-c', PREDICT, photo, '--out_dir', 'masks', cwd=tmp_path,
+                 env=dict(PYTHONPATH=str(installed)))
+    assert out.splitlines()[-1] == str(installed/'petseg_nb/__init__.py')
     assert (installed/'petseg_nb/pretrained.safetensors').stat().st_size < 4_000_000
-    mask, trimap = np.array(Image.open(tmp_path/'masks/Bengal_43_mask.png')) == 255, np.array(Image.open(installed/'petseg_nb/samples/annotations/trimaps/Bengal_43.png'))
+    mask = np.array(Image.open(tmp_path/'masks/Bengal_43_mask.png')) == 255
+    trimaps = installed/'petseg_nb/samples/annotations/trimaps'
+    trimap = np.array(Image.open(trimaps/'Bengal_43.png'))
     assert (mask == (trimap != 2)).mean() > .95
 
 
 def old_copy(folder):
-    "Chapters of an earlier version, as `petseg_lab` copied them, one of which a student has run, and a notebook of the student's own"
+    "Chapters as `petseg_lab` once copied them, one since run by a student, and one of their own"
     folder.mkdir(parents=True)
     for name in ('index.ipynb', 'faq.ipynb'): (folder/name).write_text(f'the old {name}')
     log = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir()}
@@ -52,19 +67,29 @@ def old_copy(folder):
 def test_lab_of_an_installed_package(installed, tmp_path):
     folder = tmp_path/'home/petseg_lab/chapters'
     old_copy(folder)
-    wrong = tmp_path/'home/.local/share/jupyter/kernels/python3' # as `ipykernel install --user` of another Python leaves it
+    # as `ipykernel install --user` of another Python leaves it
+    wrong = tmp_path/'home/.local/share/jupyter/kernels/python3'
     wrong.mkdir(parents=True)
-    (wrong/'kernel.json').write_text(json.dumps(dict(argv=['/nowhere/python', '{connection_file}'], display_name='wrong', language='python')))
+    argv = ['/nowhere/python', '{connection_file}']
+    spec = dict(argv=argv, display_name='wrong', language='python')
+    (wrong/'kernel.json').write_text(json.dumps(spec))
     lab = Lab(installed, tmp_path/'home', JUPYTER_PREFER_ENV_PATH='0')
     try:
-        assert {f['name'] for f in lab.ask('contents')['content']} == {p.name for p in folder.iterdir() if p.name != '.copied.json'}
+        listed = {f['name'] for f in lab.ask('contents')['content']}
+        assert listed == {p.name for p in folder.iterdir() if p.name != '.copied.json'}
         log = lab.log.read_text()
         assert f'Chapters: {folder}. Begin with course/00_first_hour.ipynb.' in log
-        assert log.count('kept as you changed it') == 1 and f'{folder}/faq.ipynb: kept as you changed it.' in log
-        assert {p.name for p in folder.glob('*.ipynb')} == {p.name for p in (installed/'petseg_nb/nbs').glob('*.ipynb')} | {'mine.ipynb'}
-        assert (folder/'faq.ipynb').read_text() == 'run by a student' and 'the old' not in (folder/'index.ipynb').read_text()
-        assert len(list((folder/'course').glob('*.ipynb'))) == len(list((installed/'petseg_nb/nbs/course').glob('*.ipynb'))) > 10
+        assert log.count('kept as you changed it') == 1
+        assert f'{folder}/faq.ipynb: kept as you changed it.' in log
+        packed = installed/'petseg_nb/nbs'
+        names = {p.name for p in packed.glob('*.ipynb')} | {'mine.ipynb'}
+        assert {p.name for p in folder.glob('*.ipynb')} == names
+        assert (folder/'faq.ipynb').read_text() == 'run by a student'
+        assert 'the old' not in (folder/'index.ipynb').read_text()
+        course = len(list((packed/'course').glob('*.ipynb')))
+        assert len(list((folder/'course').glob('*.ipynb'))) == course > 10
         lab.ask('kernels', 'POST', name='python3')
-        assert [psutil.Process(p.pid).cmdline()[0] for p in lab.process.children()] == [sys.executable]
+        kernels = [psutil.Process(p.pid).cmdline() for p in lab.process.children()]
+        assert [argv[0] for argv in kernels] == [sys.executable]
     finally: clean = lab.stop(signal.SIGINT)
     assert clean and lab.process.wait() == 0, lab.log.read_text()

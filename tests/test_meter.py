@@ -1,6 +1,7 @@
-"""The scores of two processes are those of one, to the last bit, also where one of them saw no picture."""
-import subprocess, sys
+"""Two processes score as one does, to the last bit, also where one of them saw no picture."""
+import sys
 import torch
+from conftest import finish, start
 from petseg_nb.metrics import SegmentationMeter
 
 OTHER = """
@@ -23,6 +24,5 @@ def test_two_processes_score_as_one(tmp_path):
     torch.save((logits, masks), tmp_path/'all.pt')
     meter = SegmentationMeter()
     meter.update(logits, masks)
-    run = [sys.executable, '-c', OTHER, str(tmp_path)]
-    both = [subprocess.Popen([*run, str(rank)], stdout=subprocess.PIPE, text=True) for rank in (0, 1)]
-    for process in both: assert process.communicate(timeout=120)[0] == f'{meter.compute()}\n' * 2
+    both = [start(sys.executable, '-c', OTHER, tmp_path, rank) for rank in (0, 1)]
+    for process in both: assert finish(process, timeout=120)[0] == f'{meter.compute()}\n' * 2

@@ -1,4 +1,5 @@
-"""Where pixels come from and what they become: mistakes in them change every number and break nothing."""
+"""Where pixels come from and what they become: mistakes in them change every number and break
+nothing."""
 import os, shutil
 from contextlib import nullcontext
 import numpy as np
@@ -21,7 +22,7 @@ def test_statistics_are_those_that_torchvision_keeps_with_its_weights():
 
 @pytest.mark.parametrize('record', RECORDS, ids=lambda r: r.name)
 def test_a_small_trimap_holds_pixels_of_the_large_one(record):
-    "Those under the middles of its own; a smooth resize would make background (2) of pet (1) and border (3)"
+    "Those under the middles of its own; smoothly, pet (1) and border (3) make background (2)"
     full = np.array(record.read_trimap())
     rows, columns = (((np.arange(64) + .5) * side / 64).astype(int) for side in full.shape)
     np.testing.assert_array_equal(read_pet(record, 64)[..., 3], full[rows][:, columns])
@@ -42,11 +43,13 @@ def test_a_corrected_file_is_decoded_again(kind, toy_pets, tmp_path):
     records = scan_pets(shutil.copytree(toy_pets, tmp_path/'pets'))[:2]
     decode_once(records, 32, tmp_path)
     path = getattr(records[1], kind)
-    os.utime(path, ns=(0, path.stat().st_mtime_ns - 10**9)) # a clock that went back is no reason to keep it
+    # a clock that went back is no reason to keep it
+    os.utime(path, ns=(0, path.stat().st_mtime_ns - 10**9))
     decode_once(records, 32, tmp_path)
     assert len(list(tmp_path.glob('*.npy'))) == 2
 
 
 def test_grey_of_16_bits_ends_at_certain():
     for probability, grey in ((0, 0), (.5, 32768), (1, 65535)):
-        assert np.unique(np.asarray(probability_image(np.full((2, 3), probability, np.float32), (6, 4)))).tolist() == [grey]
+        image = probability_image(np.full((2, 3), probability, np.float32), (6, 4))
+        assert np.unique(np.asarray(image)).tolist() == [grey]

@@ -1,4 +1,5 @@
-"""What must hold for every mask, transform, score, run length and window, tried by hypothesis on cases that nobody thought of."""
+"""What must hold for every mask, transform, score, run length and window, tried by hypothesis on
+cases that nobody thought of."""
 import numpy as np
 import pytest
 import torch
@@ -8,7 +9,8 @@ from petseg_nb.augment import Augment, PRESETS
 from petseg_nb.evaluation import THRESHOLDS, counts_at_thresholds, probability_histogram
 from petseg_nb.inference import turn, turn_back
 from petseg_nb.losses import LOSSES
-from petseg_nb.masks import ERROR_COLOURS, cutout, error_map, mask_image, overlay, silhouette_to_trimap, trimap_to_mask
+from petseg_nb.masks import (
+    ERROR_COLOURS, cutout, error_map, mask_image, overlay, silhouette_to_trimap, trimap_to_mask)
 from petseg_nb.metrics import SegmentationMeter, boundary_f1, confusion, dice, iou
 from petseg_nb.core.tiles import blend, corners, to_mask, view_size, window_starts
 from petseg_nb.runs.folders import decode_rle, encode_rle
@@ -20,6 +22,7 @@ sides = st.integers(1, 12)
 shapes = st.tuples(sides, sides)
 bools, trimaps = arrays(bool, shapes), arrays(np.uint8, shapes, elements=st.integers(1, 3))
 truths = arrays(np.uint8, shapes, elements=st.sampled_from([0, 1, 255]))
+probabilities = arrays(np.float32, shapes, elements=st.floats(0, 1, width=32))
 
 
 def four(a): return torch.from_numpy(a)[None, None] # (1, 1, H, W)
@@ -28,8 +31,9 @@ def four(a): return torch.from_numpy(a)[None, None] # (1, 1, H, W)
 @st.composite
 def pairs(draw, ignored=True):
     "A prediction and a mask of one shape"
-    shape = draw(shapes)
-    return draw(arrays(bool, shape)), draw(arrays(np.uint8, shape, elements=st.sampled_from([0, 1, 255][:2 + ignored])))
+    shape, values = draw(shapes), [0, 1, 255] if ignored else [0, 1]
+    masks = arrays(np.uint8, shape, elements=st.sampled_from(values))
+    return draw(arrays(bool, shape)), draw(masks)
 
 
 # Masks
@@ -38,7 +42,8 @@ def pairs(draw, ignored=True):
 def test_the_border_alone_depends_on_its_rule(trimap):
     for border, value in dict(pet=1, background=0, ignore=255).items():
         mask = trimap_to_mask(trimap, border)
-        assert (mask[trimap == 1] == 1).all() and (mask[trimap == 2] == 0).all() and (mask[trimap == 3] == value).all()
+        assert (mask[trimap == 1] == 1).all() and (mask[trimap == 2] == 0).all()
+        assert (mask[trimap == 3] == value).all()
 
 
 @given(arrays(np.uint8, shapes))
@@ -49,7 +54,7 @@ def test_other_values_than_a_trimaps_are_refused(trimap):
 
 @given(bools)
 def test_the_border_is_a_pixel_on_each_side_of_the_outline(pet):
-    "Border is what has, among its up to nine neighbours, pet and background; everything else is what it was"
+    "Border is what has, among its up to nine neighbours, pet and background; the rest stays"
     trimap, (h, w) = silhouette_to_trimap(pet.astype(float)), pet.shape
     for y in range(h):
         for x in range(w):
@@ -57,13 +62,18 @@ def test_the_border_is_a_pixel_on_each_side_of_the_outline(pet):
             assert trimap[y, x] == (1 if around.all() else 3 if around.any() else 2)
 
 
+# prediction and mask: the name of the pixel's colour
+CASES = {(1, 1): 'found', (0, 1): 'missed', (1, 0): 'false', (0, 0): 'background'}
+
+
 @given(pairs())
 def test_each_pixel_has_the_colour_of_its_case(pair):
     pred, mask = pair
     found = error_map(pred, mask)
     for (y, x), truth in np.ndenumerate(mask):
-        case = 'ignored' if truth == 255 else {(1, 1): 'found', (0, 1): 'missed', (1, 0): 'false', (0, 0): 'background'}[int(pred[y, x]), int(truth)]
-        assert '#{:02X}{:02X}{:02X}'.format(*np.round(255 * found[y, x]).astype(int)) == ERROR_COLOURS[case]
+        case = 'ignored' if truth == 255 else CASES[int(pred[y, x]), int(truth)]
+        colour = np.round(255 * found[y, x]).astype(int)
+        assert '#{:02X}{:02X}{:02X}'.format(*colour) == ERROR_COLOURS[case]
 
 
 @given(bools)
@@ -79,12 +89,13 @@ def test_pictures_of_a_mask_have_its_pixels(mask):
 
 # Transforms
 
-@given(st.sampled_from(sorted(PRESETS)), st.integers(0, 2**32), st.integers(0, 10**6), st.integers(0, 10**6))
+@given(st.sampled_from(sorted(PRESETS)), st.integers(0, 2**32), st.integers(0, 10**6),
+       st.integers(0, 10**6))
 @settings(max_examples=40)
 def test_a_transform_is_a_function_of_picture_mask_and_seed(preset, seed, epoch, index):
-    "The same again, of the same shapes, types and values of the mask; and what it got stays as it was"
-    rng = np.random.default_rng(seed)
-    image, mask = rng.integers(0, 256, (32, 32, 3), np.uint8), rng.choice(np.array([0, 1, 255], np.uint8), (32, 32))
+    "The same again, with shapes, types and values of the mask; what it got stays as it was"
+    rng, values = np.random.default_rng(seed), np.array([0, 1, 255], np.uint8)
+    image, mask = rng.integers(0, 256, (32, 32, 3), np.uint8), rng.choice(values, (32, 32))
     before, augment = (image.copy(), mask.copy()), Augment(preset, 32)
     first, again = (augment(image, mask, (seed, epoch, index)) for _ in range(2))
     for a, b, old, kept in zip(first, again, (image, mask), before):
@@ -127,14 +138,16 @@ def test_scores_are_those_of_sets(pair):
     both, either = (a & b).sum(), (a | b).sum()
     expected = both / either if either else 1
     assert iou(four(pred), four(mask)).item() == pytest.approx(expected, abs=1e-6)
-    assert dice(four(pred), four(mask)).item() == pytest.approx(2 * expected / (1 + expected), abs=1e-6)
+    expected = 2 * expected / (1 + expected)
+    assert dice(four(pred), four(mask)).item() == pytest.approx(expected, abs=1e-6)
 
 
 @given(pairs(ignored=False))
 def test_dice_and_boundary_f_do_not_care_which_is_the_truth(pair):
     pred, mask = four(pair[0]), four(pair[1])
     assert dice(pred, mask) == dice(mask, pred.byte())
-    assert boundary_f1(pred, mask).item() == pytest.approx(boundary_f1(mask, pred.byte()).item(), abs=1e-6)
+    swapped = boundary_f1(mask, pred.byte()).item()
+    assert boundary_f1(pred, mask).item() == pytest.approx(swapped, abs=1e-6)
     assert boundary_f1(mask, mask).item() == 1
 
 
@@ -142,7 +155,8 @@ def test_dice_and_boundary_f_do_not_care_which_is_the_truth(pair):
 @settings(max_examples=30)
 def test_a_meter_does_not_see_batches(count, batch_size, seed):
     torch.manual_seed(seed)
-    logits, masks, meters = torch.randn(count, 1, 5, 6), torch.randint(0, 2, (count, 1, 5, 6)), (SegmentationMeter(), SegmentationMeter())
+    logits, masks = torch.randn(count, 1, 5, 6), torch.randint(0, 2, (count, 1, 5, 6))
+    meters = SegmentationMeter(), SegmentationMeter()
     meters[0].update(logits, masks)
     for x, y in zip(logits.split(batch_size), masks.split(batch_size)): meters[1].update(x, y)
     assert meters[0].compute() == meters[1].compute()
@@ -150,8 +164,9 @@ def test_a_meter_does_not_see_batches(count, batch_size, seed):
 
 @given(truths, st.integers(0, 10**6))
 def test_a_histogram_counts_at_every_threshold(mask, seed):
-    "What `counts_at_thresholds` reads off is what counting anew says; a probability on a threshold is not above it"
-    p = torch.from_numpy(np.random.default_rng(seed).integers(0, 101, mask.shape).astype(np.float32)) / 100
+    "As counting anew says; a probability on a threshold is not above it"
+    percents = np.random.default_rng(seed).integers(0, 101, mask.shape)
+    p = torch.from_numpy(percents.astype(np.float32)) / 100
     counts = counts_at_thresholds(probability_histogram(p[None, None], four(mask)))
     for i in (0, 24, 49, 98):
         pred = (p > THRESHOLDS[i])[None, None]
@@ -164,7 +179,8 @@ def test_losses_are_finite_and_blind_for_ignored_pixels(mask, name, seed):
     logits = (20 * torch.randn(1, 1, *mask.shape)).requires_grad_()
     loss = LOSSES[name](logits, four(mask))
     grad, = torch.autograd.grad(loss, logits)
-    assert 0 <= loss.item() < 1000 and grad.isfinite().all() and (grad[four(mask) == 255] == 0).all()
+    assert 0 <= loss.item() < 1000 and grad.isfinite().all()
+    assert (grad[four(mask) == 255] == 0).all()
     other = torch.where(four(mask) == 255, torch.randn_like(logits), logits)
     assert LOSSES[name](other, four(mask)).item() == pytest.approx(loss.item(), abs=1e-6)
 
@@ -195,7 +211,8 @@ def test_numbers_that_are_no_run_lengths_are_refused(numbers, width, height):
 def test_windows_cover_a_side(size, more):
     starts = window_starts(size + more, size)
     steps = np.diff(starts)
-    assert starts[0] == 0 and starts[-1] == more and (steps > 0).all() and (steps <= size / 2 + 1).all()
+    assert starts[0] == 0 and starts[-1] == more
+    assert (steps > 0).all() and (steps <= size / 2 + 1).all()
 
 
 @given(st.integers(2, 10), st.integers(0, 30), st.integers(0, 30), st.integers(0, 10**6))
@@ -213,7 +230,7 @@ def test_a_view_is_square_or_as_long_as_its_picture(width, height, size):
     else: assert (w > h) == (width > height)
 
 
-@given(arrays(np.float32, st.tuples(sides, sides), elements=st.floats(0, 1, width=32)), st.integers(1, 40), st.integers(1, 40))
+@given(probabilities, st.integers(1, 40), st.integers(1, 40))
 def test_a_mask_has_the_size_of_its_picture(probability, width, height):
     mask = to_mask(probability, (width, height), .5)
     assert mask.shape == (height, width) and mask.dtype == bool

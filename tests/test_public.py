@@ -1,10 +1,11 @@
-"""What the world sees: the names at the front, and workflows, forms and metadata that agree with settings.ini."""
-import ast, re, shutil, subprocess, sys
+"""What the world sees: the names at the front, and workflows, forms and metadata that agree with
+settings.ini."""
+import ast, re, shutil, sys
 from configparser import ConfigParser
 from importlib import import_module
 import pytest, yaml
 import petseg_nb
-from conftest import ROOT
+from conftest import ROOT, run
 
 config = ConfigParser(delimiters=['='])
 config.read(ROOT/'settings.ini', encoding='utf-8')
@@ -15,21 +16,23 @@ read = lambda name: (ROOT/name).read_text(encoding='utf-8')
 
 
 @pytest.mark.parametrize('path', FILES, ids=lambda p: p.relative_to(ROOT).as_posix())
-def test_yaml_can_be_read(path): assert isinstance(yaml.safe_load(path.read_text(encoding='utf-8')), dict)
+def test_yaml_can_be_read(path):
+    assert isinstance(yaml.safe_load(path.read_text(encoding='utf-8')), dict)
 
 
 def test_version_is_the_same_everywhere():
     citation = yaml.safe_load(read('CITATION.cff'))
-    assert str(citation['version']) == CFG['version'] and citation['repository-code'] == CFG['git_url']
-    heading = rf"^## {re.escape(CFG['version'])}\b"
-    assert re.search(heading, read('CHANGELOG.md'), re.M), 'CHANGELOG.md does not mention this version'
+    assert str(citation['version']) == CFG['version']
+    assert citation['repository-code'] == CFG['git_url']
+    heading = re.search(rf"^## {re.escape(CFG['version'])}\b", read('CHANGELOG.md'), re.M)
+    assert heading, 'CHANGELOG.md does not mention this version'
 
 
 @pytest.mark.parametrize('path', sorted(ROOT.glob('.github/workflows/*.yml')), ids=lambda p: p.stem)
 def test_workflows_are_bounded(path):
     text = path.read_text(encoding='utf-8')
     workflow = yaml.safe_load(text)
-    assert workflow['permissions'] == {'contents': 'read'}, 'a job that needs more asks for it itself'
+    assert workflow['permissions'] == {'contents': 'read'}, 'a job that needs more asks for it'
     for name, job in workflow['jobs'].items():
         bounded = 'timeout-minutes' in job or all('run' not in step for step in job['steps'])
         assert bounded, f'{name} could run for hours'
@@ -45,7 +48,8 @@ def test_workflows_do_what_the_project_promises():
     steps = yaml.safe_load(read('.github/workflows/docs.yml'))['jobs']['build']['steps']
     quarto = next(step for step in steps if 'quarto' in step.get('uses', ''))
     assert re.fullmatch(r'1\.6\.\d+', quarto['with']['version']), 'Quarto must be pinned'
-    assert 'id-token' in yaml.safe_load(read('.github/workflows/release.yml'))['jobs']['publish']['permissions']
+    publish = yaml.safe_load(read('.github/workflows/release.yml'))['jobs']['publish']
+    assert 'id-token' in publish['permissions']
 
 
 def test_hooks_name_what_is_there():
@@ -57,21 +61,26 @@ def test_hooks_name_what_is_there():
 
 # The names at the front
 
-FRONT = 'UNet ResNet34UNet create_model BCEDiceLoss DiceLoss PetDataset TrainConfig fit load_model Segmenter'.split()
+FRONT = ('UNet ResNet34UNet create_model BCEDiceLoss DiceLoss PetDataset TrainConfig fit '
+         'load_model Segmenter').split()
+
 
 @pytest.mark.parametrize('name', FRONT)
 def test_a_name_at_the_front_is_the_one_in_its_module(name):
     home = import_module(f'petseg_nb.{petseg_nb._HOMES[name]}')
-    assert getattr(petseg_nb, name) is getattr(home, name) and name in home.__all__ and name in dir(petseg_nb)
+    assert getattr(petseg_nb, name) is getattr(home, name)
+    assert name in home.__all__ and name in dir(petseg_nb)
 
 
 def test_importing_the_package_imports_nothing_else():
-    code = 'import sys, petseg_nb; print([m for m in sys.modules if m == "torch" or m.startswith("petseg_nb.")])'
-    assert subprocess.check_output([sys.executable, '-c', code], text=True).strip() == '[]'
+    code = ('import sys, petseg_nb; '
+            'print([m for m in sys.modules if m == "torch" or m.startswith("petseg_nb.")])')
+    assert run(sys.executable, '-c', code)[0].strip() == '[]'
 
 
 def test_a_name_that_is_not_there_is_refused():
-    with pytest.raises(AttributeError, match="module 'petseg_nb' has no attribute 'nothing'"): petseg_nb.nothing
+    with pytest.raises(AttributeError, match="module 'petseg_nb' has no attribute 'nothing'"):
+        petseg_nb.nothing
     with pytest.raises(ImportError): exec('from petseg_nb import nothing')
 
 

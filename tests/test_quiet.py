@@ -1,52 +1,71 @@
-"""A quiet library: importing it and calling its functions leaves the process of the caller as it was."""
+"""A quiet library: importing and calling it leaves the process of the caller as it was."""
 import json, sys
 import pytest
-from conftest import finish, start
+from conftest import run
 
-# Each step is taken in a new process. What the packages that we use do to a process when they are imported, or when
-# PyTorch starts its first worker, happens before the first look.
+# Each step is taken in a new process. What the packages that we use do to a process when they are
+# imported, or when PyTorch starts its first worker, happens before the first look.
 PROGRAM = '''
-import atexit, builtins, ctypes, gc, json, logging, multiprocessing, os, pkgutil, random, signal, sys, threading, warnings
+import atexit, builtins, ctypes, gc, json, logging, multiprocessing, os, pkgutil, random, signal
+import sys, threading, warnings
 from pathlib import Path
 
 os.environ['NO_ALBUMENTATIONS_UPDATE'] = '1'
-import albumentations, cv2, filelock, ipywidgets, matplotlib, numpy as np, onnx, onnxruntime, psutil, safetensors.torch, scipy.ndimage
-import segmentation_models_pytorch, skimage, torch, torch._dynamo, torchmetrics, torchvision, tqdm
+import albumentations, cv2, filelock, ipywidgets, matplotlib, numpy as np, onnx, onnxruntime, psutil
+import safetensors.torch, scipy.ndimage, segmentation_models_pytorch, skimage, torch, torch._dynamo
+import torchmetrics, torchvision, tqdm
 from IPython.core.interactiveshell import InteractiveShell
 from PIL import Image
 from traitlets.config import Config
 del os.environ['NO_ALBUMENTATIONS_UPDATE']
 
-shell = InteractiveShell.instance(config=Config(HistoryManager=dict(enabled=False))) # a notebook's, and what is hooked into it
+# a notebook's, and what is hooked into it
+shell = InteractiveShell.instance(config=Config(HistoryManager=dict(enabled=False)))
 import matplotlib.pyplot
 list(torch.utils.data.DataLoader(range(2), num_workers=1))
 os.environ.pop('TQDM_DISABLE', None)
 calls = []
 CDLL = ctypes.CDLL
-ctypes.CDLL = lambda name=None, *args, **kwargs: calls.append(name) or CDLL(name, *args, **kwargs) # mallopt is called by it
+# mallopt is called by it
+ctypes.CDLL = lambda name=None, *args, **kwargs: calls.append(name) or CDLL(name, *args, **kwargs)
 
 
 def look():
     "All that a library could change for others, as text"
     gc.collect()
-    signals = {s.name: str(signal.getsignal(s)) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGALRM)}
+    ours = signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGALRM
     return dict(
-        torch_threads=(torch.get_num_threads(), torch.get_num_interop_threads()), opencv_threads=cv2.getNumThreads(),
-        python_threads=sorted(t.name for t in threading.enumerate()), signals=signals, exit_handlers=atexit._ncallbacks(),
-        children=len(multiprocessing.active_children()), pillow=(Image.MAX_IMAGE_PIXELS, Image.core.get_block_size()),
-        warning_filters=list(map(str, warnings.filters)), hooks={name: len(found) for name, found in shell.events.callbacks.items()},
-        libc=calls.count(None), environment=dict(os.environ), arguments=sys.argv, path=sys.path, excepthook=str(sys.excepthook),
-        output=(str(sys.stdout), sys.stdout.errors), logging=(logging.root.level, list(map(str, logging.root.handlers))),
-        builtins=sorted(vars(builtins)), folder=sorted(map(str, Path().iterdir())), backend=str(dict.get(matplotlib.rcParams, 'backend')),
-        torch_defaults=(str(torch.get_default_dtype()), torch.is_grad_enabled(), torch.backends.cudnn.benchmark,
-                        torch.are_deterministic_algorithms_enabled(), torch.get_float32_matmul_precision()),
-        random=[hash(random.getstate()), hash(np.random.get_state()[1].tobytes()), np.random.get_state()[2],
-                hash(torch.get_rng_state().numpy().tobytes())])
+        torch_threads=(torch.get_num_threads(), torch.get_num_interop_threads()),
+        opencv_threads=cv2.getNumThreads(),
+        python_threads=sorted(t.name for t in threading.enumerate()),
+        signals={s.name: str(signal.getsignal(s)) for s in ours},
+        exit_handlers=atexit._ncallbacks(),
+        children=len(multiprocessing.active_children()),
+        pillow=(Image.MAX_IMAGE_PIXELS, Image.core.get_block_size()),
+        warning_filters=list(map(str, warnings.filters)),
+        hooks={name: len(found) for name, found in shell.events.callbacks.items()},
+        libc=calls.count(None),
+        environment=dict(os.environ),
+        arguments=sys.argv,
+        path=sys.path,
+        excepthook=str(sys.excepthook),
+        output=(str(sys.stdout), sys.stdout.errors),
+        logging=(logging.root.level, list(map(str, logging.root.handlers))),
+        builtins=sorted(vars(builtins)),
+        folder=sorted(map(str, Path().iterdir())),
+        backend=str(dict.get(matplotlib.rcParams, 'backend')),
+        torch_defaults=(str(torch.get_default_dtype()), torch.is_grad_enabled(),
+                        torch.backends.cudnn.benchmark,
+                        torch.are_deterministic_algorithms_enabled(),
+                        torch.get_float32_matmul_precision()),
+        random=[hash(random.getstate()), hash(np.random.get_state()[1].tobytes()),
+                np.random.get_state()[2], hash(torch.get_rng_state().numpy().tobytes())])
 
 
 def import_all():
     import petseg_nb
-    names = [m.name for m in pkgutil.walk_packages(petseg_nb.__path__, 'petseg_nb.') if not m.name.endswith('_modidx')]
+    modules = pkgutil.walk_packages(petseg_nb.__path__, 'petseg_nb.')
+    names = [module.name for module in modules if not module.name.endswith('_modidx')]
     for name in names: __import__(name)
     return len(names)
 
@@ -62,7 +81,8 @@ def prepared():
 def load(workers):
     from petseg_nb.augment import Augment
     from petseg_nb.data import pet_dataloaders, set_epoch
-    loaders = pet_dataloaders(TOYS, 32, 8, transform=Augment('strong', 32), cache_dir=sys.argv[2], workers=workers)
+    loaders = pet_dataloaders(TOYS, 32, 8, transform=Augment('strong', 32), cache_dir=sys.argv[2],
+                              workers=workers)
     set_epoch(loaders['train'], 3)
     return loaders
 
@@ -81,7 +101,8 @@ def train_and_save():
     from petseg_nb.runs.fit import new_loaders, resumable_fit
     model, config = prepared()
     config.data_path = TOYS
-    resumable_fit(model, new_loaders(config, sys.argv[2]), config, Path(sys.argv[2])/'run', quiet=True)
+    loaders = new_loaders(config, sys.argv[2])
+    resumable_fit(model, loaders, config, Path(sys.argv[2])/'run', quiet=True)
 
 
 def validate():
@@ -119,24 +140,27 @@ for step in STEPS[1:]:
     found[step] = before, look()
 Path(sys.argv[2], 'found.json').write_text(json.dumps(found))
 '''
-STEPS = ('import_all', 'load_without_workers', 'load_with_a_worker', 'train', 'train_and_save', 'validate', 'predict', 'segment', 'score')
+STEPS = ('import_all', 'load_without_workers', 'load_with_a_worker', 'train', 'train_and_save',
+         'validate', 'predict', 'segment', 'score')
 
 
 @pytest.fixture(scope='module')
 def found(toy_pets, tmp_path_factory):
-    "What each step found before it and after it, what was printed, and the folder of the process"
+    "What each step found before it and after it, and what was printed"
     folder, notes = tmp_path_factory.mktemp('quiet'), tmp_path_factory.mktemp('notes')
     (notes/'program.py').write_text(f'STEPS = {STEPS}\n{PROGRAM}')
-    process = start(sys.executable, notes/'program.py', toy_pets, notes, cwd=folder, env=dict(OMP_NUM_THREADS='2', IPYTHONDIR=str(notes)))
-    printed = finish(process, timeout=500)
+    printed = run(sys.executable, notes/'program.py', toy_pets, notes, cwd=folder, timeout=500,
+                  env=dict(OMP_NUM_THREADS='2', IPYTHONDIR=str(notes)))
     return json.loads((notes/'found.json').read_text()), printed
 
 
 @pytest.mark.parametrize('step', STEPS)
 def test_a_step_leaves_the_process_as_it_was(step, found):
     before, after = found[0][step]
-    if step == 'import_all': before['environment']['NO_ALBUMENTATIONS_UPDATE'] = '1' # or albumentations asks the network
-    assert {name: (before[name], after[name]) for name in before if before[name] != after[name]} == {}
+    if step == 'import_all': # albumentations would ask the network otherwise
+        before['environment']['NO_ALBUMENTATIONS_UPDATE'] = '1'
+    changed = {name: (before[name], after[name]) for name in before if before[name] != after[name]}
+    assert changed == {}
 
 
 def test_nothing_is_printed(found): assert found[1] == ('', '')

@@ -1,4 +1,5 @@
-"""What a run promises, where a small mistake shows only after a kill, a second Ctrl-C or in another folder."""
+"""What a run promises, where a small mistake shows only after a kill, a second Ctrl-C or in another
+folder."""
 import io, json, multiprocessing, shutil, signal, time
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import fields, replace
@@ -47,7 +48,7 @@ def cached(toy_pets, monkeypatch):
 
 
 def test_the_best_epoch_is_written_first_and_reported_last(toy_pets, tmp_path, monkeypatch, capsys):
-    "Killed between the two files, a run does the epoch again and finds its best again; what it reported stays"
+    "Killed between the two files, a run does the epoch again; what it reported stays"
     written, config = [], replace(SMALL, data_path=str(toy_pets), size=32, epochs=3)
     def note(state, path):
         written.append((path.name, state['epoch']))
@@ -85,15 +86,17 @@ def test_the_error_names_the_pictures_of_its_own_step():
 
 def test_a_run_with_an_average_predicts_with_it(tmp_path):
     raw, average = model_for(SMALL), model_for(replace(SMALL, seed=1))
-    state = dict(config=portable(replace(SMALL, ema=.9)), weights=raw.state_dict(), average=average.state_dict())
+    state = dict(config=portable(replace(SMALL, ema=.9)), weights=raw.state_dict(),
+                 average=average.state_dict())
     save_checkpoint(state, tmp_path/'last.pt')
     loaded = load_model(tmp_path/'last.pt', 'cpu')[0].state_dict()
     assert all(torch.equal(loaded[name], value) for name, value in average.state_dict().items())
 
 
 def test_clipping_acts_on_the_gradient_in_its_own_size():
-    "A step of plain SGD is the clipped gradient times the learning rate, though fp16 scales the loss"
-    config = replace(SMALL, clip=1e-3, optimizer='sgd', schedule='constant', learning_rate=1., weight_decay=0.)
+    "A step of SGD is the clipped gradient times the learning rate, though fp16 scales the loss"
+    config = replace(SMALL, clip=1e-3, optimizer='sgd', schedule='constant', learning_rate=1.,
+                     weight_decay=0.)
     run = Run(model_for(config), config, steps=3)
     run.scaler = torch.amp.GradScaler('cpu', init_scale=1024.)
     before = [p.detach().clone() for p in run.model.parameters()]
@@ -108,13 +111,15 @@ def test_clipping_acts_on_the_gradient_in_its_own_size():
 
 def test_a_run_on_toy_pets_is_continued_from_any_folder(toy_pets, tmp_path, monkeypatch):
     (tmp_path/'here'/'data').mkdir(parents=True), (tmp_path/'there').mkdir()
-    monkeypatch.setattr('petseg_nb.datasets.toy.make_toy_pets', lambda folder: shutil.copytree(toy_pets, folder))
+    def make(folder): return shutil.copytree(toy_pets, folder)
+    monkeypatch.setattr('petseg_nb.datasets.toy.make_toy_pets', make)
     monkeypatch.chdir(tmp_path/'here')
     petseg_train(['--epochs', '1'])
     run_dir, = (tmp_path/'here'/'runs').iterdir()
     saved = json.loads((run_dir/'config.json').read_text())
     assert saved['data_path'] == str(tmp_path/'here'/'data'/'toy_pets')
-    assert [saved[name] for name in ('width', 'size', 'learning_rate')] == [8, 64, 4e-3] # of toy pets
+    # the settings of toy pets
+    assert [saved[name] for name in ('width', 'size', 'learning_rate')] == [8, 64, 4e-3]
     monkeypatch.chdir(tmp_path/'there')
     petseg_train(['--resume', str(run_dir), '--epochs', '2'])
     assert len((run_dir/'history.csv').read_text().splitlines()) == 3
@@ -140,7 +145,8 @@ def test_a_run_is_continued_with_what_changed(toy_pets, tmp_path):
     assert {name: saved[name] for name in changes} == changes | dict(data_path=str(tmp_path/'new'))
     assert saved['precision'] in ('fp32', 'bf16') # decided again, for this device
     assert len((run_dir/'history.csv').read_text().splitlines()) == 4
-    with redirect_stdout(io.StringIO()) as said: petseg_train(['--resume', str(run_dir), '--epochs', '3'])
+    with redirect_stdout(io.StringIO()) as said:
+        petseg_train(['--resume', str(run_dir), '--epochs', '3'])
     assert 'resumed with' not in said.getvalue() # nothing did
 
 
@@ -148,7 +154,8 @@ def test_a_run_is_continued_with_nothing_else(toy_pets, tmp_path):
     run_dir = quickly(toy_pets, tmp_path)
     assert set(MAY_CHANGE) == {'data_path', 'device', 'workers', 'threads', 'epochs'}
     others = {'recipe': 'ours', 'config': run_dir/'config.json'}
-    others |= {field.name: field.default for field in fields(TrainConfig) if field.name not in MAY_CHANGE}
+    others |= {field.name: field.default for field in fields(TrainConfig)
+               if field.name not in MAY_CHANGE}
     for name, value in others.items():
         words = [f'--{name}'] if isinstance(value, bool) else [f'--{name}', value]
         line = refused('--resume', run_dir, *words)
@@ -158,9 +165,10 @@ def test_a_run_is_continued_with_nothing_else(toy_pets, tmp_path):
 def test_no_path_of_the_machine_is_in_a_checkpoint(toy_pets, tmp_path):
     first = quickly(toy_pets, tmp_path/'first')
     run_dir = quickly(toy_pets, tmp_path/'runs', '--weights', str(first/'best.pt'))
+    places = tmp_path.name, toy_pets.parent.name, 'toy_pets'
     for name in ('best.pt', 'last.pt'):
         data = (run_dir/name).read_bytes()
-        for place in (tmp_path.name, toy_pets.parent.name, 'toy_pets'): assert place.encode() not in data
+        for place in places: assert place.encode() not in data
 
 
 def test_threads_are_those_asked_for_or_what_others_leave(toy_pets, tmp_path, monkeypatch):
@@ -195,8 +203,10 @@ def test_a_launch_goes_on_in_its_own_folder_alone(toy_pets, tmp_path, monkeypatc
     before = {name: (run_dir/name).read_bytes() for name in ('best.pt', 'last.pt', 'history.csv')}
     quickly(toy_pets, tmp_path)
     assert {name: (run_dir/name).read_bytes() for name in before} == before
-    flags = ['--data_path', toy_pets, '--size', 32, '--width', 4, '--device', 'cpu', '--out_dir', tmp_path]
-    assert refused(*flags, '--epochs', 3).endswith('pets-unet has other settings: give torchrun another --rdzv_id')
+    flags = ['--data_path', toy_pets, '--size', 32, '--width', 4, '--device', 'cpu',
+             '--out_dir', tmp_path]
+    end = 'pets-unet has other settings: give torchrun another --rdzv_id'
+    assert refused(*flags, '--epochs', 3).endswith(end)
     monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'none') # what torchrun calls a launch without a name
     assert quickly(toy_pets, tmp_path/'unnamed').name != 'none-unet'
 
@@ -206,6 +216,7 @@ def test_a_launch_goes_on_in_its_own_folder_alone(toy_pets, tmp_path, monkeypatc
     ('cuda', -1, 2), ('cpu', -1, 0), ('cuda', 0, 0), ('cpu', 1, 1)])
 def test_two_processes_prepare_pictures_beside_a_gpu(device, asked, workers, toy_pets, monkeypatch):
     monkeypatch.setattr(devices, 'pick_device', lambda name: torch.device(device))
-    config = devices.resolve(replace(SMALL, data_path=str(toy_pets), workers=asked), model_for(SMALL))
+    config = replace(SMALL, data_path=str(toy_pets), workers=asked)
+    config = devices.resolve(config, model_for(SMALL))
     found = {part: loader.num_workers for part, loader in new_loaders(config).items()}
     assert found == dict(train=workers, valid=workers, test=workers)

@@ -3,4 +3,5 @@ from petseg_nb.blocks import CBAM
 
 
 def test_a_small_attention_block_has_one_hidden_unit():
-    assert [CBAM(channels).mlp[0].out_features for channels in (4, 15, 16, 31, 32, 64)] == [1, 1, 1, 1, 2, 4]
+    hidden = [CBAM(channels).mlp[0].out_features for channels in (4, 15, 16, 31, 32, 64)]
+    assert hidden == [1, 1, 1, 1, 2, 4]

@@ -77,7 +77,7 @@ class TrainConfig:
     def __post_init__(self): check_config(self)
 
 # %% ../../nbs/workshop/core/config.ipynb #70e5c0f2
-TOYS = dict(width=8, size=64, epochs=36, learning_rate=4e-3) # instead of the defaults, on toy pets
+TOYS = dict(width=8, size=64, epochs=48, learning_rate=4e-3) # instead of the defaults, on toy pets
 
 # %% ../../nbs/workshop/core/config.ipynb #c0f1be01
 def _need(config, right, name, rule):
