@@ -176,13 +176,14 @@ def pet_dataloaders(
 
 # %% ../nbs/course/02_data.ipynb #fbf02d9d
 def set_epoch(
-    loader:DataLoader, # the training loader of `pet_dataloaders`
+    loader:DataLoader, # of `pet_dataloaders`; another one is left as it is
     epoch:int, # counted from 0
     start:int=0, # batches to leave out at its beginning
 ):
     "Make the order and the transforms of `loader` those of `epoch`"
-    loader.batch_sampler.set_epoch(epoch, start)
-    loader.dataset.set_epoch(epoch)
+    if isinstance(getattr(loader, 'batch_sampler', None), EpochBatches):
+        loader.batch_sampler.set_epoch(epoch, start)
+        loader.dataset.set_epoch(epoch)
 
 # %% ../nbs/course/02_data.ipynb #7f5016b1
 @patch

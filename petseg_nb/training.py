@@ -20,6 +20,7 @@ from .core.config import TrainConfig, portable
 from .core.device import MEMORY_FORMATS, PRECISIONS, resolve
 from .core.disk import progress, save_checkpoint
 from .core.distributed import add_up, data_parallel, rank
+from .core.errors import UserError
 from .data import set_epoch
 from .losses import LOSSES
 from .masks import PALETTE, error_legend, error_map, overlay, panels
@@ -173,8 +174,10 @@ def end_epoch(
     row = dict(epoch=len(run.history) + 1, learning_rate=run.scheduler.get_last_lr()[0],
                train_loss=total / count)
     row |= {f'valid_{name}': scores[name] for name in ('loss', 'dice', 'iou')}
-    best = max((other['valid_dice'] for other in run.history), default=-1)
-    if row['valid_dice'] > best and math.isfinite(row['valid_loss']):
+    if not math.isfinite(row['valid_loss']):
+        raise UserError(f'epoch {row["epoch"]}: the validation loss is {row["valid_loss"]}. Try a '
+                        'lower learning_rate, clip=1 or precision=fp32')
+    if row['valid_dice'] > max((other['valid_dice'] for other in run.history), default=-1):
         run.best = copy.deepcopy(run.average.state_dict())
         state = dict(config=portable(run.config), epoch=row['epoch'], weights=run.best,
                      valid_dice=row['valid_dice'])
@@ -201,30 +204,34 @@ def fit(
     run_dir:Path=None, # folder that receives `best.pt`, for `load_model` and `Segmenter.load`
     quiet:bool=False, # print nothing, and show no progress
     callbacks=(), # each a `Callback`
-) -> list: # a dict per epoch: epoch, learning_rate, train_loss, valid_loss, valid_dice, valid_iou
-    "Train `model` and give it the weights of its best epoch"
-    run = Run(model, resolve(config, model), steps=len(loaders['train']))
+) -> list: # a dict per epoch: epoch, train_loss, valid_loss, valid_dice, valid_iou, next learning_rate
+    "Train `model` and give it the weights of its best epoch, also if it is interrupted"
+    for part in ('train', 'valid'):
+        if not len(loaders[part]): raise UserError(f'loaders[{part!r}] has no batches')
+    run, callbacks = Run(model, resolve(config, model), len(loaders['train'])), [*callbacks]
     if run_dir: (run_dir := Path(run_dir)).mkdir(parents=True, exist_ok=True)
     for callback in callbacks: callback.begin(run)
     done = len(run.history) * run.steps + run.step # not 0 if a callback has restored a run
-    with progress(total=run.config.epochs * run.steps, done=done, quiet=quiet) as bar:
-        while not is_over(run):
-            set_epoch(loaders['train'], len(run.history), run.step) # another order in each epoch
-            run.net.train()
-            for images, masks in loaders['train']:
-                for callback in callbacks: callback.before_step(run, images)
-                images = images.to(run.device, non_blocking=True)
-                masks = masks.to(run.device, non_blocking=True)
-                loss = train_step(run, images, masks)
-                run.total, run.count = run.total + loss * len(images), run.count + len(images)
-                run.step += 1
-                for callback in callbacks: callback.after_step(run, loss)
-                bar.update()
-            end_epoch(run, loaders['valid'], run_dir)
-            for callback in callbacks: callback.after_epoch(run)
-            if not quiet and rank() == 0: bar.write(LINE.format(**run.history[-1]))
-            sys.stdout.flush() # the line, into a log file too
-    if run.best: run.model.load_state_dict(run.best)
+    try:
+        with progress(total=run.config.epochs * run.steps, done=done, quiet=quiet) as bar:
+            while not is_over(run):
+                set_epoch(loaders['train'], len(run.history), run.step) # another order each time
+                run.net.train()
+                for images, masks in loaders['train']:
+                    for callback in callbacks: callback.before_step(run, images)
+                    images = images.to(run.device, non_blocking=True)
+                    masks = masks.to(run.device, non_blocking=True)
+                    loss = train_step(run, images, masks)
+                    run.total, run.count = run.total + loss * len(images), run.count + len(images)
+                    run.step += 1
+                    for callback in callbacks: callback.after_step(run, loss)
+                    bar.update()
+                end_epoch(run, loaders['valid'], run_dir)
+                for callback in callbacks: callback.after_epoch(run)
+                if not quiet and rank() == 0: bar.write(LINE.format(**run.history[-1]))
+                sys.stdout.flush() # the line, into a log file too
+    finally:
+        if run.best: run.model.load_state_dict(run.best)
     return run.history
 
 # %% ../nbs/course/07_training.ipynb #7e8e1018

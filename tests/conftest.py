@@ -50,6 +50,10 @@ class Crafted:
     def __reduce__(self): return Path.touch, (self.path,)
 
 
+def pytest_addoption(parser):
+    parser.addoption('--all', action='store_true', help='also the slow suites of tests/suites.py')
+
+
 def pytest_unconfigure(config):
     "Print the counts on a line of their own, at the very end"
     reporter = config.pluginmanager.get_plugin('terminalreporter')

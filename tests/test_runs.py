@@ -3,20 +3,24 @@ folder."""
 import io, json, multiprocessing, shutil, signal, time
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import fields, replace
+from pathlib import Path
 from types import SimpleNamespace
 import matplotlib.pyplot as plt
 import pytest
 import torch
+from torch.utils.data import DataLoader, TensorDataset
 from petseg_nb import training
 from petseg_nb.checkpoints import load_model, model_for
 from petseg_nb.cli.train import MAY_CHANGE, petseg_train
 from petseg_nb.core import device as devices
 from petseg_nb.core.config import TrainConfig, portable
-from petseg_nb.core.disk import save_checkpoint
+from petseg_nb.core.disk import alone_in, save_checkpoint
+from petseg_nb.core.errors import UserError
 from petseg_nb.data import EpochBatches
+from petseg_nb.datasets.toy import make_toy_pets
 from petseg_nb.runs import fit as fitting
 from petseg_nb.runs.fit import check_finite, finish_step_first, new_loaders, resumable_fit
-from petseg_nb.training import Run, train_step
+from petseg_nb.training import Run, fit, train_step
 
 SMALL = TrainConfig(width=4, size=16, device='cpu', precision='fp32', memory_format='contiguous')
 
@@ -220,3 +224,85 @@ def test_two_processes_prepare_pictures_beside_a_gpu(device, asked, workers, toy
     config = devices.resolve(config, model_for(SMALL))
     found = {part: loader.num_workers for part, loader in new_loaders(config).items()}
     assert found == dict(train=workers, valid=workers, test=workers)
+
+
+@pytest.mark.parametrize('schedule', training.SCHEDULES)
+def test_a_longer_run_goes_on_with_the_rates_of_a_long_one(schedule, toy_pets, tmp_path):
+    config = replace(SMALL, data_path=str(toy_pets), size=32, schedule=schedule, epochs=6)
+    short, longer = tmp_path/'short', tmp_path/'long'
+    loaders = new_loaders(config)
+    resumable_fit(model_for(config), loaders, replace(config, epochs=3), short, quiet=True)
+    rates = [[row['learning_rate'] for row in
+              resumable_fit(model_for(config), loaders, config, run_dir, quiet=True)]
+             for run_dir in (short, longer)]
+    assert rates[0][3:] == pytest.approx(rates[1][3:]) and len(rates[0]) == 6
+
+
+def test_a_refused_resume_leaves_the_settings(toy_pets, tmp_path):
+    run_dir, more = quickly(toy_pets, tmp_path/'runs'), tmp_path/'more'
+    before = (run_dir/'config.json').read_bytes()
+    make_toy_pets(more, n=60)
+    assert 'use the same data' in refused('--resume', run_dir, '--data_path', more, '--epochs', 3)
+    with alone_in(run_dir): assert 'in use' in refused('--resume', run_dir, '--epochs', 3)
+    assert (run_dir/'config.json').read_bytes() == before
+
+
+def test_a_run_is_not_made_shorter_than_it_is(toy_pets, tmp_path):
+    run_dir = quickly(toy_pets, tmp_path/'runs', '--epochs', '2')
+    assert 'has 2 epochs already' in refused('--resume', run_dir, '--epochs', 1)
+
+
+@pytest.mark.parametrize('damage', [Path.unlink, lambda path: path.write_bytes(b'PK')])
+def test_a_run_without_its_best_weights_does_not_go_on(damage, toy_pets, tmp_path):
+    run_dir = quickly(toy_pets, tmp_path/'runs')
+    damage(run_dir/'best.pt')
+    line = refused('--resume', run_dir, '--epochs', 3)
+    assert 'best.pt is missing or damaged' in line and f'weights={run_dir/"last.pt"}' in line
+
+
+# The loop itself, with what a user of the library brings
+
+def batches(n=3):
+    images = torch.randint(0, 256, (4 * n, 3, 32, 32), dtype=torch.uint8)
+    return images, (images[:, :1] > 127).byte()
+
+
+@pytest.mark.parametrize('kind', [
+    lambda x, y: DataLoader(TensorDataset(x, y), 4),
+    lambda x, y: [*zip(x.split(4), y.split(4))]], ids=['DataLoader', 'list'])
+def test_own_loaders_will_do(kind):
+    loader = kind(*batches())
+    history = fit(model_for(SMALL), dict(train=loader, valid=loader), SMALL, quiet=True)
+    assert len(history) == SMALL.epochs
+
+
+@pytest.mark.parametrize('part', ['train', 'valid'])
+def test_a_loader_without_batches_is_named(part):
+    loaders = dict(train=[batches()], valid=[batches()]) | {part: []}
+    with pytest.raises(UserError, match=f"loaders\\['{part}'\\] has no batches"):
+        fit(model_for(SMALL), loaders, SMALL, quiet=True)
+
+
+class Interrupts(training.Callback):
+    def begin(self, run): self.run = run
+    def after_step(self, run, loss):
+        if len(run.history) == 3: raise KeyboardInterrupt
+
+
+def test_an_interrupted_model_has_its_best_weights():
+    images, masks = batches()
+    loader, model, seen = [(images, masks)], model_for(SMALL), Interrupts()
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, dict(train=loader, valid=loader), SMALL, quiet=True, callbacks=iter([seen]))
+    kept = model.state_dict()
+    assert all(torch.equal(value, kept[name]) for name, value in seen.run.best.items())
+
+
+def test_a_loss_that_is_not_finite_ends_a_run():
+    class Breaks(training.Callback):
+        def after_step(self, run, loss):
+            with torch.no_grad(): run.model.head.bias.fill_(float('nan'))
+    loader = [batches()]
+    with pytest.raises(UserError, match='epoch 1: the validation loss is nan. Try a lower'):
+        fit(model_for(SMALL), dict(train=loader, valid=loader), SMALL, quiet=True,
+            callbacks=[Breaks()])

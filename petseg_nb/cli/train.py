@@ -50,7 +50,9 @@ def _settings_of(checkpoint):
 def _starting_config(path, recipe, flags):
     "Settings of a file, a recipe, for toy pets or the defaults; `flags` instead where given"
     if flags.get('weights'): flags = _settings_of(flags['weights']) | flags
-    if path: return read_config(Path(path), **flags)
+    if path:
+        if 'device' in flags: flags = dict(precision='auto', memory_format='auto') | flags
+        return read_config(Path(path), **flags)
     if not recipe: return TrainConfig(**flags if flags.get('data_path') else TOYS | flags)
     from petseg_nb.recipes import recipe_config
     return recipe_config(recipe, **flags)
@@ -140,11 +142,14 @@ def _already_there(run_dir, config):
     if replace(config, **decided) == saved: return saved
     raise UserError(f'{run_dir} has other settings: give torchrun another --rdzv_id')
 
-def _save_config(config, run_dir):
+def _config_saver(run_dir, config):
+    "A callback that writes `config.json` once the run has its folder for itself and is restored"
     from petseg_nb.core.disk import write_json
-    if rank(): return
-    run_dir.mkdir(parents=True, exist_ok=True)
-    write_json(asdict(config), run_dir/'config.json')
+    from petseg_nb.training import Callback
+    class Saver(Callback):
+        def begin(self, run):
+            if rank() == 0: write_json(asdict(config), run_dir/'config.json')
+    return Saver()
 
 # %% ../../nbs/workshop/cli/train.ipynb #ceaad460
 def _draw_run(model, pictures, history, run_dir):
@@ -191,11 +196,11 @@ def _train(argv):
     config, resumed = _with_paths(config), run_dir is not None
     if not resumed:
         run_dir = _folder_of(config)
-        if resumed := run_dir.exists(): config = _already_there(run_dir, config)
+        if resumed := (run_dir/'config.json').exists(): config = _already_there(run_dir, config)
     config, model, loaders = _prepare(config, resumed)
-    _save_config(config, run_dir)
     _announce(config, model, loaders, run_dir)
-    callbacks = new_loggers(config, run_dir) + ([] if config.threads else [ShareCores()])
+    callbacks = [_config_saver(run_dir, config), *new_loggers(config, run_dir)]
+    if not config.threads: callbacks.append(ShareCores())
     try: history = resumable_fit(model, loaders, config, run_dir, callbacks)
     except Stopped as e:
         e.args = (f'{e}; continue with: petseg_train --resume {run_dir}',)

@@ -7,7 +7,7 @@ __all__ = ['leave_signals', 'new_loaders', 'parts_of', 'state_of', 'restore', 's
            'too_little_memory', 'check_finite', 'Stopped', 'finish_step_first', 'Keeper', 'resumable_fit']
 
 # %% ../../nbs/workshop/runs/fit.ipynb #c1ed84b2
-import copy, math, signal, threading, warnings
+import copy, signal, threading, warnings
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -76,12 +76,23 @@ def restore(
             if not (name == 'scheduler' and new_plan): part.load_state_dict(state[name])
         run.history, run.step = state['history'], state['step']
         if rank() == 0: run.total, run.count = run.total + state['total'], state['count']
-        best = path.with_name('best.pt')
-        if best.exists(): run.best = load_checkpoint(best)['weights']
     except Exception: # whatever is missing or strange
         raise UserError(f'{path} lacks a part of the run, or has another optimiser: delete it, '
                         'and the run begins anew') from None
+    if len(run.history) > run.config.epochs:
+        raise UserError(f'{path} has {len(run.history)} epochs already, more than '
+                        f'epochs={run.config.epochs}')
+    if run.history: run.best = _best_weights(path)
     if new_plan: skip_steps(run.scheduler, len(run.history) * run.steps + run.step)
+
+def _best_weights(
+    path:Path, # `last.pt` of the run
+) -> dict: # of `best.pt` beside it
+    "The weights of a run's best epoch; `UserError` if they are lost"
+    try: return load_checkpoint(path.with_name('best.pt'))['weights']
+    except UserError:
+        raise UserError(f'{path.with_name("best.pt")} is missing or damaged, and with it the best '
+                        f'weights of this run: begin a new run with weights={path}') from None
 
 def skip_steps(
     scheduler, # at its beginning; changed in place
@@ -90,6 +101,7 @@ def skip_steps(
     "Move a new schedule to where a run is; beyond its last step it stays there"
     with warnings.catch_warnings():
         warnings.simplefilter('ignore') # of a scheduler that moves before its optimiser
+        for group in scheduler.optimizer.param_groups: group['lr'] = group['initial_lr']
         last = getattr(scheduler, 'total_steps', steps + 1) - 1
         for _ in range(min(steps, last)): scheduler.step()
 
@@ -202,11 +214,7 @@ class Keeper(Callback):
     def after_step(self, run, loss):
         self.losses.append(loss)
         if len(self.losses) == 50 or run.step == run.steps: self.check()
-    def after_epoch(self, run):
-        loss = run.history[-1]['valid_loss']
-        if not math.isfinite(loss):
-            raise _diverged(run, len(run.history), f'validation: the loss is {loss}')
-        self.save()
+    def after_epoch(self, run): self.save()
     def check(self):
         check_finite(self.losses, self.run, self.loader)
         self.losses = []

@@ -1,0 +1,41 @@
+"""Slow suites, which pytest leaves out as long as what they test is as it was when they last passed.
+
+`pytest --all` runs them anyway. `python tests/suites.py` runs them too, and if they pass, notes on
+what in tests/suites.json.
+"""
+import json, subprocess, sys
+from hashlib import sha256
+from pathlib import Path
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PASSED = ROOT/'tests'/'suites.json'
+# name: the tests, and what they test
+SUITES = dict(checkers=['tests/test_check.py', 'tests/students.py', 'tests/strangers.py',
+                        'petseg_nb/check'])
+
+
+def fingerprint(name, root=ROOT):
+    "A hash of all that a suite consists of and tests"
+    files = [file for part in SUITES[name] for file in [root/part, *(root/part).rglob('*.py')]]
+    texts = [path.read_text(encoding='utf-8') for path in sorted(files) if path.is_file()]
+    return sha256('\0'.join(texts).encode()).hexdigest()
+
+
+def if_changed(name):
+    "Marks the tests of a suite"
+    passed = json.loads(PASSED.read_text(encoding='utf-8')).get(name)
+    condition = False if passed != fingerprint(name) else "not config.getoption('all')"
+    return pytest.mark.skipif(condition, reason=f'the {name} are as they were when these tests '
+                                                'last passed; --all runs them')
+
+
+def main():
+    tests = [parts[0] for parts in SUITES.values()]
+    if status := subprocess.call([sys.executable, '-m', 'pytest', '--all', *tests], cwd=ROOT):
+        sys.exit(status)
+    passed = {name: fingerprint(name) for name in SUITES}
+    PASSED.write_text(json.dumps(passed, indent=1) + '\n', encoding='utf-8')
+
+
+if __name__ == '__main__': main()
