@@ -1,9 +1,12 @@
 """Settings for all tests, and the closing line that counts them."""
-import multiprocessing, os, shutil, struct, subprocess, sys, threading, zlib
+import io, multiprocessing, os, shutil, struct, subprocess, sys, threading, zlib
+from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from unittest.mock import patch
 import pytest
 
 os.environ.setdefault('OMP_NUM_THREADS', '1') # tests run side by side, one core each
@@ -33,6 +36,18 @@ def finish(process, status=0, timeout=300):
 def run(*words, status=0, timeout=300, **options):
     "What a process wrote, output and errors; it must end with `status`"
     return finish(start(*words, **options), status, timeout)
+
+
+def call(command, *words, status=0, env=()):
+    "As `run`, for a command of ours in this process: it starts six seconds sooner"
+    petseg = getattr(import_module(f'petseg_nb.cli.{command}'), f'petseg_{command}')
+    out, err, ended = io.StringIO(), io.StringIO(), 0
+    here = patch.object(sys, 'argv', [f'petseg_{command}']), patch.dict(os.environ, env)
+    with redirect_stdout(out), redirect_stderr(err), here[0], here[1]:
+        try: petseg([*map(str, words)])
+        except SystemExit as e: ended = e.code
+    assert ended == status, f'status {ended} instead of {status}: {err.getvalue()}'
+    return out.getvalue(), err.getvalue()
 
 
 def png(width, height, data=b''):
@@ -93,6 +108,17 @@ def chromium():
         browser.close()
         # a loader's worker, forked, holds the driver's pipe open for ever
         for child in multiprocessing.active_children(): child.kill()
+
+
+@pytest.fixture(autouse=True)
+def calm():
+    "Leaves the threads as they were, and no figure open"
+    import matplotlib.pyplot as plt
+    import torch
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+    plt.close('all')
 
 
 @pytest.fixture(scope='session')

@@ -58,9 +58,10 @@ def same_run(a, b):
 
 
 @pytest.mark.parametrize('kills, flags', [
-    (5, []), # the settings that everybody has: precision and memory format are decided by the run
-    (2, ['--precision', 'bf16', '--ema', '.9', '--clip', '1'])], ids=['default', 'bf16'])
+    (3, []), # the settings that everybody has: precision and memory format are decided by the run
+    (1, ['--precision', 'bf16', '--ema', '.9', '--clip', '1'])], ids=['default', 'bf16'])
 def test_killed_at_any_moment_and_resumed_is_the_same_run(kills, flags, toy_pets, tmp_path):
+    "A few moments, at random; bench/kills.py tries many"
     process = train_small(toy_pets, tmp_path/'killed', '--threads', '1', *flags)
     for i in range(kills):
         read_until(process, 'epoch') # then anywhere in an epoch, or while a checkpoint is written
@@ -216,21 +217,7 @@ def test_two_machines_lose_processes(toy_pets, tmp_path, monkeypatch):
     same_run(calm, run_folder(tmp_path/'two'))
 
 
-# Recipes and comparisons
-
-RECIPES = 'oneof_cosine', 'crop_flip', 'affine_blur', 'jitter_clip', 'flip_cbam', 'ours'
-
-
-@pytest.mark.parametrize('recipe', RECIPES)
-def test_each_recipe_trains_both_models(recipe, toy_pets, tmp_path):
-    for model in ('unet', 'resnet34_unet'):
-        flags = ['--recipe', recipe, '--model', model, '--epochs', '1', '--size', '64',
-                 '--batch_size', '14', *['--width', '4'] * (model == 'unet')]
-        finish(train(toy_pets, *flags, '--data_path', toy_pets, '--out_dir', tmp_path/model))
-        saved = json.loads((run_folder(tmp_path/model)/'config.json').read_text())
-        assert saved['augment'] == ('light' if recipe == 'ours' else recipe)
-        assert saved['model'].startswith(model) and saved['size'] == 64
-
+# Comparisons
 
 def test_a_comparison_goes_on_where_it_was_killed(toy_pets, tmp_path):
     def compare(name):

@@ -1,4 +1,4 @@
-"""`petseg_evaluate` as a user runs it: its files, its numbers, and what it refuses."""
+"""`petseg_evaluate`: its files, its numbers, and what it refuses."""
 import csv, json, shutil
 from statistics import fmean
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 import torch
 import torchmetrics.functional.classification as tmf
 from PIL import Image
-from conftest import COMMANDS, run
+from conftest import call
 
 FILES = {'per_image.csv', 'summary.json', 'threshold.png', 'calibration.png', 'worst.png',
          'best.png'}
@@ -15,7 +15,7 @@ FILES = {'per_image.csv', 'summary.json', 'threshold.png', 'calibration.png', 'w
 def petseg(command, toy_pets, *flags, status=0):
     "What a command writes, with its cache beside the toy pets"
     cache = dict(XDG_CACHE_HOME=str(toy_pets.parent/'cache'))
-    return run(COMMANDS/f'petseg_{command}', *flags, env=cache, status=status)
+    return call(command, *flags, env=cache, status=status)
 
 
 @pytest.fixture(scope='module')

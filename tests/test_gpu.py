@@ -20,7 +20,7 @@ from petseg_nb.inference import Segmenter, predict_probabilities
 from petseg_nb.runs.fit import new_loaders, resumable_fit, too_little_memory
 from petseg_nb.training import Callback, Run, add_gradients, train_step
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+if not torch.cuda.is_available(): pytest.skip('needs a GPU', allow_module_level=True)
 MODELS = 'unet', 'resnet34_unet'
 
 

@@ -5,9 +5,9 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
-import matplotlib.pyplot as plt
 import pytest
 import torch
+from conftest import call
 from torch.utils.data import DataLoader, TensorDataset
 from petseg_nb import training
 from petseg_nb.checkpoints import load_model, model_for
@@ -43,12 +43,8 @@ def refused(*words):
 
 @pytest.fixture(autouse=True)
 def cached(toy_pets, monkeypatch):
-    "All tests share the decoded pictures, and leave the threads as they were"
+    "All tests share the decoded pictures"
     monkeypatch.setenv('XDG_CACHE_HOME', str(toy_pets.parent/'cache'))
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    plt.close('all')
 
 
 def test_the_best_epoch_is_written_first_and_reported_last(toy_pets, tmp_path, monkeypatch, capsys):
@@ -306,3 +302,21 @@ def test_a_loss_that_is_not_finite_ends_a_run():
     with pytest.raises(UserError, match='epoch 1: the validation loss is nan. Try a lower'):
         fit(model_for(SMALL), dict(train=loader, valid=loader), SMALL, quiet=True,
             callbacks=[Breaks()])
+
+
+# Recipes
+
+RECIPES = 'oneof_cosine', 'crop_flip', 'affine_blur', 'jitter_clip', 'flip_cbam', 'ours'
+
+
+@pytest.mark.parametrize('recipe', RECIPES)
+def test_each_recipe_trains_both_models(recipe, toy_pets, tmp_path):
+    for model in ('unet', 'resnet34_unet'):
+        flags = ['--recipe', recipe, '--model', model, '--epochs', 1, '--size', 64,
+                 '--batch_size', 14, '--precision', 'fp32', '--memory_format', 'contiguous',
+                 *['--width', 4] * (model == 'unet')]
+        call('train', *flags, '--data_path', toy_pets, '--out_dir', tmp_path/model)
+        run_dir, = (tmp_path/model).iterdir()
+        saved = json.loads((run_dir/'config.json').read_text())
+        assert saved['augment'] == ('light' if recipe == 'ours' else recipe)
+        assert saved['model'].startswith(model) and saved['size'] == 64

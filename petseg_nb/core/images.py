@@ -58,6 +58,7 @@ def to_rgb(
     "The colours of a picture in 8 bits; 16-bit grey is scaled"
     if image.mode.startswith('I'):
         image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
+    if isinstance(image.info.get('transparency'), bytes): image = image.convert('RGBA') # a palette
     return image if image.mode == 'RGB' else image.convert('RGB')
 
 def resize_rgb(

@@ -9,6 +9,7 @@ __all__ = ['calibration_error', 'plot_calibration', 'plot_threshold', 'plot_gall
 # %% ../../nbs/workshop/show/scorecard.ipynb #aa5ded2a
 from pathlib import Path
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
 from torch import Tensor
 from ..core.disk import replacing, write_csv, write_json
@@ -40,7 +41,7 @@ def plot_calibration(
     pictures:list, # of `evaluation.PictureScore`, one or more
 ) -> plt.Figure:
     "Reliability diagram, and below it the number of pixels in each bin"
-    said, true, pixels = _reliability(pictures)
+    said, true, pixels = (tensor.numpy() for tensor in _reliability(pictures))
     fig, (top, bottom) = plt.subplots(2, 1, figsize=(4.5, 5), height_ratios=(3, 1), sharex=True,
                                       layout='constrained')
     top.plot([0, 1], [0, 1], '--', color='grey', lw=1, label='calibrated')
@@ -49,7 +50,7 @@ def plot_calibration(
     top.set(ylabel='share of pet pixels', xlim=(0, 1), ylim=(-.02, 1.02),
             title=f'{int(pixels.sum()):,} pixels of {len(pictures)} pictures')
     top.legend(frameon=False, loc='upper left')
-    bottom.bar(torch.arange(10) / 10 + .05, pixels, .09, color=PALETTE['blue'])
+    bottom.bar(np.arange(10) / 10 + .05, pixels, .09, color=PALETTE['blue'])
     bottom.set(xlabel='predicted probability', ylabel='pixels', yscale='log', ylim=(1, None))
     bottom.tick_params(axis='y', which='minor', labelleft=False)
     return fig
@@ -61,14 +62,15 @@ def plot_threshold(
     "The scores over the threshold, and the gain in Dice over 0.5 with its 95 % interval"
     swept, best = sweep(pictures), choose_threshold(pictures)
     gain = (swept['dice'] - swept['dice'][:, 49:50]).numpy()  # (N, 99)
+    thresholds = THRESHOLDS.numpy()  # (99,)
     fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout='constrained')
     for name, colour in dict(dice='blue', iou='sky', precision='vermilion', recall='green').items():
-        left.plot(THRESHOLDS, swept[name].mean(0), color=PALETTE[colour], label=name)
+        left.plot(thresholds, swept[name].mean(0).numpy(), color=PALETTE[colour], label=name)
     left.set(title=f'mean over {len(pictures)} validation pictures', ylabel='score', ylim=(0, 1))
     left.legend(frameon=False)
     band = bootstrap(lambda g: g.mean(0), gain)
-    right.fill_between(THRESHOLDS, *band, color=PALETTE['blue'], alpha=.2, lw=0)
-    right.plot(THRESHOLDS, gain.mean(0), color=PALETTE['blue'])
+    right.fill_between(thresholds, *band, color=PALETTE['blue'], alpha=.2, lw=0)
+    right.plot(thresholds, gain.mean(0), color=PALETTE['blue'])
     right.plot(best['threshold'], best['gain'], 'o', color=PALETTE['vermilion'])
     right.axhline(0, color='grey', lw=1)
     right.set(title='best at {threshold:.2f}: Dice {dice:.4f}, {gain:+.4f}'.format(**best),
@@ -78,9 +80,9 @@ def plot_threshold(
 
 # %% ../../nbs/workshop/show/scorecard.ipynb #7dc20ad7
 def _gallery_row(axs, record, full, mask, threshold):
-    pred, truth = (full > threshold)[0, 0], mask[0, 0]  # (H, W)
+    pred, truth = (full > threshold)[0, 0].numpy(), mask[0, 0].numpy()  # (H, W)
     with record.open_image() as image: axs[0].imshow(to_rgb(image))
-    for ax, grey in zip(axs[1:], (truth.float().masked_fill(truth == 255, .5), pred)):
+    for ax, grey in zip(axs[1:], (np.where(truth == 255, .5, truth), pred)):
         ax.imshow(grey, cmap='gray', vmin=0, vmax=1)
     axs[3].imshow(error_map(pred, truth))
     score = dice(full > threshold, mask).item()
