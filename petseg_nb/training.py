@@ -30,16 +30,17 @@ from .metrics import SegmentationMeter
 OPTIMIZERS = dict(adam=torch.optim.Adam, adamw=torch.optim.AdamW,
                   sgd=partial(torch.optim.SGD, momentum=.9))
 # each a function of optimiser, highest rate and number of steps
+# with ten steps a warm-up of a tenth is one step, and PyTorch would divide 0 by 0
 SCHEDULES = dict(
     onecycle=lambda opt, rate, steps: OneCycleLR(opt, rate, total_steps=steps,
-                                                 pct_start=.1 if steps != 10 else .2), # not 0/0
+                                                 pct_start=.1 if steps != 10 else .2),
     cosine=lambda opt, rate, steps: CosineAnnealingLR(opt, steps),
     constant=lambda opt, rate, steps: ConstantLR(opt, factor=1),
     step=lambda opt, rate, steps: StepLR(opt, -(-steps // 3)))
 
 # %% ../nbs/course/07_training.ipynb #7aa0902d
 class Run:
-    "All that changes while a model is trained"
+    "A training: the model, its optimiser and schedule, where they compute, and how far they are"
     def __init__(self,
         model:torch.nn.Module, # `(B, 3, H, W)` uint8 to logits `(B, 1, H, W)`; trained in place
         config:TrainConfig, # as `resolve` returns it
@@ -58,7 +59,7 @@ class Run:
         half = self.dtype == torch.float16
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=half)
         self.history, self.best = [], None # a row per epoch; the weights of the best one
-        self.share = 1. # of this process in a step's gradient, times the number of processes
+        self.share = 1. # times the mean gradient of this process; other than 1 beside others
         self.begin_epoch()
 
     def begin_epoch(self):
@@ -157,7 +158,7 @@ def validate(
 
 # %% ../nbs/course/07_training.ipynb #85cb72f8
 class Callback:
-    "What `fit` tells while it trains; a subclass overrides what it wants to know"
+    "What `fit` calls while it trains; in `after_epoch`, `run.history` ends with the epoch's row"
     def begin(self, run): pass
     def before_step(self, run, images): pass
     def after_step(self, run, loss): pass
@@ -199,12 +200,12 @@ LINE = ('epoch {epoch:3}  train loss {train_loss:.4f}  valid loss {valid_loss:.4
 
 def fit(
     model:torch.nn.Module, # `(B, 3, H, W)` uint8 to logits `(B, 1, H, W)`; ends at its best
-    loaders:dict, # 'train' and 'valid', as `pet_dataloaders` makes them
+    loaders:dict, # 'train' and 'valid': batches of images and masks, as of `pet_dataloaders`
     config:TrainConfig=TrainConfig(), # epochs, learning rate, loss, precision and the rest
-    run_dir:Path=None, # folder that receives `best.pt`, for `load_model` and `Segmenter.load`
+    run_dir:Path=None, # receives `best.pt`, for `load_model`; then `config` must describe `model`
     quiet:bool=False, # print nothing, and show no progress
     callbacks=(), # each a `Callback`
-) -> list: # a dict per epoch: epoch, train_loss, valid_loss, valid_dice, valid_iou, next learning_rate
+) -> list: # of each epoch: epoch, next learning_rate, train_loss, valid_loss, valid_dice, valid_iou
     "Train `model` and give it the weights of its best epoch, also if it is interrupted"
     for part in ('train', 'valid'):
         if not len(loaders[part]): raise UserError(f'loaders[{part!r}] has no batches')

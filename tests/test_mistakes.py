@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from PIL import Image
 from petseg_nb import checkpoints, training
 from petseg_nb.book import lab, pages
 from petseg_nb.check import layers, models
@@ -16,8 +15,8 @@ from petseg_nb.cli import train
 from petseg_nb.cli.compare import petseg_compare
 from petseg_nb.core import device, disk, distributed
 from petseg_nb.core.config import TrainConfig
-from petseg_nb.data import course_split, scan_pets
-from petseg_nb.masks import error_map
+from petseg_nb.data import PetDataset, course_split, scan_pets
+from petseg_nb.masks import SAMPLES, error_map
 from petseg_nb.runs import compare, export
 from petseg_nb.show import explore, scorecard, web_explorers
 
@@ -160,14 +159,11 @@ def test_the_largest_loss_is_still_allowed(more, small_checkpoint, toy_pets, tmp
 
 
 def test_a_probability_at_the_threshold_is_background():
-    import matplotlib.pyplot as plt
-    fig, axs = plt.subplots(1, 4)
-    record = SimpleNamespace(name='even', open_image=lambda: Image.new('RGB', (2, 1)))
-    mask = torch.tensor([[[[1, 0]]]], dtype=torch.uint8)
-    scorecard._gallery_row(axs, record, torch.full((1, 1, 1, 2), .5), mask, .5)
-    assert not np.asarray(axs[2].images[0].get_array()).any()
-    assert axs[0].get_title('left') == 'even: Dice 0.000'
-    plt.close(fig)
+    def predict(images): return torch.full_like(images[:, :1], .5, dtype=torch.float32)
+    dataset = PetDataset(scan_pets(SAMPLES)[:1], 32)
+    fig = scorecard.plot_gallery(predict, dataset, [0], .5)
+    assert not np.asarray(fig.axes[2].images[0].get_array()).any()
+    assert fig.axes[0].get_title('left') == f'{dataset.records[0].name}: Dice 0.000'
 
 
 def test_the_verdict_is_on_masks_at_one_half():
