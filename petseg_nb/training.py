@@ -40,7 +40,7 @@ SCHEDULES = dict(
 
 # %% ../nbs/course/07_training.ipynb #7aa0902d
 class Run:
-    "A training: the model, its optimiser and schedule, where they compute, and how far they are"
+    "A training run: the model, its optimiser, schedule and device, and how far it has come"
     def __init__(self,
         model:torch.nn.Module, # `(B, 3, H, W)` uint8 to logits `(B, 1, H, W)`; trained in place
         config:TrainConfig, # as `resolve` returns it
@@ -59,7 +59,7 @@ class Run:
         half = self.dtype == torch.float16
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=half)
         self.history, self.best = [], None # a row per epoch; the weights of the best one
-        self.share = 1. # times the mean gradient of this process; other than 1 beside others
+        self.share = 1. # weight of this process's gradient; 1 unless several train together
         self.begin_epoch()
 
     def begin_epoch(self):
