@@ -176,8 +176,9 @@ def end_epoch(
                train_loss=total / count)
     row |= {f'valid_{name}': scores[name] for name in ('loss', 'dice', 'iou')}
     if not math.isfinite(row['valid_loss']):
-        raise UserError(f'epoch {row["epoch"]}: the validation loss is {row["valid_loss"]}. Try a '
-                        'lower learning_rate, clip=1 or precision=fp32')
+        raise UserError(f'epoch {row["epoch"]}, validation: the loss is {row["valid_loss"]}. Try a '
+                        f'lower learning_rate than {run.config.learning_rate}, clip=1 or '
+                        'precision=fp32')
     if row['valid_dice'] > max((other['valid_dice'] for other in run.history), default=-1):
         run.best = copy.deepcopy(run.average.state_dict())
         state = dict(config=portable(run.config), epoch=row['epoch'], weights=run.best,

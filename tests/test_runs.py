@@ -299,7 +299,7 @@ def test_a_loss_that_is_not_finite_ends_a_run():
         def after_step(self, run, loss):
             with torch.no_grad(): run.model.head.bias.fill_(float('nan'))
     loader = [batches()]
-    with pytest.raises(UserError, match='epoch 1: the validation loss is nan. Try a lower'):
+    with pytest.raises(UserError, match='epoch 1, validation: the loss is nan. Try a lower'):
         fit(model_for(SMALL), dict(train=loader, valid=loader), SMALL, quiet=True,
             callbacks=[Breaks()])
 

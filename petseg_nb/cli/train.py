@@ -142,14 +142,16 @@ def _already_there(run_dir, config):
     if replace(config, **decided) == saved: return saved
     raise UserError(f'{run_dir} has other settings: give torchrun another --rdzv_id')
 
-def _config_saver(run_dir, config):
-    "A callback that writes `config.json` once the run has its folder for itself and is restored"
+def _opening(config, loaders, run_dir):
+    "A callback that saves and tells the settings, once the run has its folder and is restored"
     from petseg_nb.core.disk import write_json
     from petseg_nb.training import Callback
-    class Saver(Callback):
+    class Opening(Callback):
         def begin(self, run):
-            if rank() == 0: write_json(asdict(config), run_dir/'config.json')
-    return Saver()
+            if rank(): return
+            write_json(asdict(config), run_dir/'config.json')
+            _announce(config, run.model, loaders, run_dir)
+    return Opening()
 
 # %% ../../nbs/workshop/cli/train.ipynb #ceaad460
 def _draw_run(model, pictures, history, run_dir):
@@ -180,7 +182,6 @@ def _finish(model, loaders, history, config, run_dir):
 
 # %% ../../nbs/workshop/cli/train.ipynb #912197ff
 def _announce(config, model, loaders, run_dir):
-    if rank(): return
     count = sum(p.numel() for p in model.parameters())
     print(f'{count:,} parameters, {len(loaders["train"].dataset)} training pictures of '
           f'{config.size} x {config.size} pixels, {config.precision} on {world_size()} x '
@@ -198,8 +199,7 @@ def _train(argv):
         run_dir = _folder_of(config)
         if resumed := (run_dir/'config.json').exists(): config = _already_there(run_dir, config)
     config, model, loaders = _prepare(config, resumed)
-    _announce(config, model, loaders, run_dir)
-    callbacks = [_config_saver(run_dir, config), *new_loggers(config, run_dir)]
+    callbacks = [_opening(config, loaders, run_dir), *new_loggers(config, run_dir)]
     if not config.threads: callbacks.append(ShareCores())
     try: history = resumable_fit(model, loaders, config, run_dir, callbacks)
     except Stopped as e:
