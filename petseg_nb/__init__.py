@@ -8,13 +8,14 @@ if TYPE_CHECKING: # for editors and type checkers; a running program gets these 
     from .core.config import TrainConfig as TrainConfig
     from .data import PetDataset as PetDataset
     from .inference import Segmenter as Segmenter
+    from .lite_unet import create_model as create_model
     from .losses import BCEDiceLoss as BCEDiceLoss, DiceLoss as DiceLoss
-    from .resnet34_unet import ResNet34UNet as ResNet34UNet, create_model as create_model
+    from .resnet34_unet import ResNet34UNet as ResNet34UNet
     from .training import fit as fit
     from .unet import UNet as UNet
 
 _HOMES = dict(load_model='checkpoints', TrainConfig='core.config', PetDataset='data', Segmenter='inference', BCEDiceLoss='losses', DiceLoss='losses',
-              ResNet34UNet='resnet34_unet', create_model='resnet34_unet', fit='training', UNet='unet')
+              ResNet34UNet='resnet34_unet', create_model='lite_unet', fit='training', UNet='unet')
 
 
 def __getattr__(name):

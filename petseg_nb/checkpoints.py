@@ -18,7 +18,8 @@ from .core.config import TrainConfig, config_from, portable
 from .core.device import MEMORY_FORMATS, pick_device
 from .core.disk import FORMAT, replacing
 from .core.errors import UserError
-from .resnet34_unet import create_model, load_encoder
+from .lite_unet import create_model, load_lite_encoder
+from .resnet34_unet import load_encoder
 
 # %% ../nbs/workshop/runs/checkpoints.ipynb #bec94516
 def network_of(
@@ -135,7 +136,9 @@ def model_for(
 ) -> torch.nn.Module: # on the CPU; `fit` moves it
     "The model that a new run begins with; `UserError` if the weights do not fit it"
     model = network_of(config)
-    if config.encoder_weights != 'none': load_encoder(model.encoder, config.encoder_weights)
+    if config.encoder_weights != 'none':
+        load = load_lite_encoder if config.model == 'lite_unet' else load_encoder
+        load(model.encoder, config.encoder_weights)
     if not config.weights: return model
     other, theirs = load_model(config.weights, 'cpu')
     if theirs.normalization != config.normalization:

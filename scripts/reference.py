@@ -11,6 +11,7 @@ TASKS = {
     'blocks': 'Build blocks, and measure them', 'unet': 'Build a U-Net', 'losses': 'Compute a loss',
     'metrics': 'Score predictions', 'training': 'Train',
     'augment': 'Augment pictures with their masks', 'resnet34_unet': 'Build a U-Net on ResNet-34',
+    'lite_unet': 'Build a U-Net on EfficientNet-Lite0',
     'evaluation': 'Evaluate, and find what is hard', 'inference': 'Predict masks of any picture',
     'recipes': 'Use a whole recipe', 'checkpoints': 'Save and load models',
     'core.config': 'Configure a run',

@@ -12,7 +12,7 @@ from .errors import UserError
 # %% ../../nbs/workshop/core/config.ipynb #cce6acbb
 CHOICES = dict(
     model=['unet', 'resnet34_unet', 'resnet34_unet_fifth', 'resnet34_unet_resize',
-           'resnet34_unet_transpose', 'resnet34_unet_wide', 'resnet34_unet_cbam'],
+           'resnet34_unet_transpose', 'resnet34_unet_wide', 'resnet34_unet_cbam', 'lite_unet'],
     border=['pet', 'background', 'ignore'],
     augment=['light', 'strong', 'none', 'oneof_cosine', 'crop_flip', 'affine_blur',
              'jitter_clip', 'flip_cbam'],
@@ -47,7 +47,7 @@ class TrainConfig:
     mask_value:str='' # the object in your own masks: a value, R,G,B or label; empty: not black
     model:str='unet' # which network
     weights:str='' # checkpoint of another run, with whose weights this one begins
-    encoder_weights:str='none' # of a ResNet-34; imagenet: from torchvision, downloaded once
+    encoder_weights:str='none' # imagenet: downloaded once; those of lite_unet from a package
     width:int=16 # channels of the first level of `unet`; the course reports use 64
     size:int=80 # side in pixels to which each picture is resized; the course reports use 256
     border:str='pet' # what the border of a trimap counts as
@@ -107,7 +107,10 @@ def check_config(
         need(getattr(config, name) < float('inf'), name, 'finite')
     need(config.seed < 2**32, 'seed', f'below {2**32}')
     need(config.encoder_weights == 'none' or config.model != 'unet', 'encoder_weights',
-         'none for a unet: only a ResNet-34 has such weights')
+         'none for a unet: other encoders have such weights')
+    need(config.encoder_weights == 'none' or config.model != 'lite_unet'
+         or config.normalization == 'half', 'normalization',
+         'half for the ImageNet weights of a lite_unet')
     need(0 <= config.ema < 1, 'ema', '0 or more and below 1')
     need(1 <= config.accumulate <= config.batch_size, 'accumulate',
          f'from 1 to batch_size, which is {config.batch_size}')
