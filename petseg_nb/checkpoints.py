@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['PRETRAINED', 'network_of', 'read_safetensors', 'load_checkpoint', 'load_weights', 'load_model', 'save_model',
-           'model_for']
+           'model_for', 'hashes_of', 'seen_by', 'seen_before', 'is_same_data']
 
 # %% ../nbs/workshop/runs/checkpoints.ipynb #1ded1f8c
-import json, warnings
+import base64, copy, json, warnings
 from dataclasses import replace
 from pathlib import Path
+import numpy as np
 import petseg_nb
 import torch
 from safetensors import safe_open
@@ -18,6 +19,8 @@ from .core.config import TrainConfig, config_from, portable
 from .core.device import MEMORY_FORMATS, pick_device
 from .core.disk import FORMAT, replacing
 from .core.errors import UserError
+from .core.images import HASH_LIMIT, hash_distances, perceptual_hash
+from .data import PetDataset
 from .lite_unet import create_model, load_lite_encoder
 from .resnet34_unet import load_encoder
 
@@ -107,11 +110,12 @@ def load_model(
     path, # `best.pt` or `last.pt` of a run, its folder, an export in safetensors, or 'pretrained'
     device:str='auto', # 'auto', 'cpu', 'cuda' or 'mps'
 ) -> tuple[torch.nn.Module, TrainConfig]: # in `eval()` on its device, and what it was trained with
-    "The model of a checkpoint, ready to predict; `UserError` for a file that holds none"
+    "The model of a checkpoint, with what it has `seen`; `UserError` for a file that holds none"
     state = load_checkpoint(path)
     config = replace(config_from(state['config'], path), device=pick_device(device).type)
     model = network_of(config)
     load_weights(model, state.get('average', state['weights']), path)
+    model.seen = state.get('seen', {})
     memory_format = MEMORY_FORMATS.get(config.memory_format, torch.channels_last)
     return model.eval().to(config.device, memory_format=memory_format), config
 
@@ -126,7 +130,8 @@ def save_model(
     def half(name, t): # the few numbers of the normalisation stay exact
         return t.half() if t.is_floating_point() and not name.startswith('normalize.') else t
     weights = {name: half(name, t).contiguous().cpu() for name, t in model.state_dict().items()}
-    about = about | dict(format=FORMAT, version=petseg_nb.__version__, config=portable(config))
+    about = about | dict(format=FORMAT, version=petseg_nb.__version__, config=portable(config),
+                         seen=getattr(model, 'seen', {}))
     data = save(weights, dict(petseg_nb=json.dumps(about)))
     with replacing(Path(path)) as part: part.write_bytes(data)
 
@@ -145,4 +150,50 @@ def model_for(
         raise UserError(f'weights={config.weights!r} need normalization={theirs.normalization!r}, '
                         f'not {config.normalization!r}')
     load_weights(model, other.state_dict(), config.weights)
+    model.seen = other.seen
     return model
+
+# %% ../nbs/workshop/runs/checkpoints.ipynb #a30a3e04
+def hashes_of(
+    dataset:PetDataset, # whose transform is not used
+) -> np.ndarray: # `(N, 32)` uint8
+    "The perceptual hash of each picture in a dataset"
+    plain = copy.copy(dataset)
+    plain.transform = None
+    return np.stack([perceptual_hash(image.permute(1, 2, 0).numpy()) for image, _ in plain])
+
+def _unpack(text): return np.frombuffer(base64.b64decode(text), np.uint8).reshape(-1, 32)
+
+def seen_by(
+    loaders:dict, # 'train' and 'valid', as of `pet_dataloaders`
+    before:dict, # what the model had seen before that, as this function returns it, or empty
+) -> dict: # 'train' and 'valid': hashes in base64, this run's first; 'own': how many are this run's
+    "What a model has seen after a run with these loaders"
+    seen = dict(own={part: len(loaders[part].dataset) for part in ('train', 'valid')})
+    for part in seen['own']:
+        hashes = [hashes_of(loaders[part].dataset), _unpack(before.get(part, ''))]
+        seen[part] = base64.b64encode(np.concatenate(hashes).tobytes()).decode()
+    return seen
+
+# %% ../nbs/workshop/runs/checkpoints.ipynb #f215e04f
+def seen_before(
+    dataset:PetDataset, # of pictures to score
+    seen:dict, # of a model, as `seen_by` returns it
+) -> dict: # 'train': `(N,)` bool, whether the model learned from it; 'valid': it chose the epoch
+    "Which pictures of a dataset a model has seen"
+    hashes = hashes_of(dataset)
+    def is_in(part):
+        distances = hash_distances(hashes, _unpack(seen.get(part, '')))
+        return distances.min(1, initial=256) <= HASH_LIMIT
+    return dict(train=is_in('train'), valid=is_in('valid'))
+
+def is_same_data(
+    seen:dict, # of a run's checkpoint
+    loaders:dict, # with which the run is to go on
+) -> bool:
+    "Whether the loaders have the pictures that the run has seen so far, in the same order"
+    for part, count in seen['own'].items():
+        if len(loaders[part].dataset) != count: return False
+        differ = hashes_of(loaders[part].dataset) ^ _unpack(seen[part])[:count]  # (count, 32)
+        if np.unpackbits(differ, axis=1).sum(1).max() > HASH_LIMIT: return False
+    return True

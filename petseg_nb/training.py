@@ -182,7 +182,7 @@ def end_epoch(
     if row['valid_dice'] > max((other['valid_dice'] for other in run.history), default=-1):
         run.best = copy.deepcopy(run.average.state_dict())
         state = dict(config=portable(run.config), epoch=row['epoch'], weights=run.best,
-                     valid_dice=row['valid_dice'])
+                     valid_dice=row['valid_dice'], seen=getattr(run.model, 'seen', {}))
         if run_dir and rank() == 0: save_checkpoint(state, run_dir/'best.pt')
     run.history.append(row)
     run.begin_epoch()

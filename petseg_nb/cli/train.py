@@ -166,18 +166,34 @@ def _draw_run(model, pictures, history, run_dir):
     plot_predictions(model, images, masks).savefig(run_dir/'predictions.png', dpi=120)
 
 # %% ../../nbs/workshop/cli/train.ipynb #f1a15e01
+def _score(model, test, config):
+    "The lines about the score on the test pictures, and on those that the model has not seen"
+    from torch.utils.data import DataLoader, Subset
+    from petseg_nb.checkpoints import seen_before
+    from petseg_nb.losses import LOSSES
+    from petseg_nb.show.scorecard import seen_note
+    from petseg_nb.training import validate
+    count, loss_fn = len(test.dataset), LOSSES[config.loss]
+    dice, flags = validate(model, test, loss_fn)['dice'], seen_before(test.dataset, model.seen)
+    lines = [f'{count} test pictures, border counted as {config.border}; Dice is the mean over '
+             f'pictures', f'test dice {dice:.4f}']
+    others = (~(flags['train'] | flags['valid'])).nonzero()[0]
+    if len(others) < count:
+        seen = {part: int(flag.sum()) for part, flag in flags.items()}
+        lines.append(seen_note(seen, count, 'test'))
+    if 0 < len(others) < count:
+        subset = Subset(test.dataset, others[rank()::world_size()].tolist())
+        dice = validate(model, DataLoader(subset, config.batch_size), loss_fn)['dice']
+        lines.append(f'dice of the other {len(others)}: {dice:.4f}')
+    return '\n'.join(lines)
+
 def _finish(model, loaders, history, config, run_dir):
     "Score the best model on the test pictures, if there are any, and draw"
-    from petseg_nb.losses import LOSSES
-    from petseg_nb.training import validate
     test = loaders.get('test') # your own pictures may have none
-    scores = test and validate(model, test, LOSSES[config.loss])
+    score = _score(model, test, config) if test else 'no test pictures, so nothing is scored'
     if rank(): return
     _draw_run(model, (test or loaders['valid']).dataset, history, run_dir)
     best = max(history, key=lambda row: row['valid_dice'])['epoch']
-    score = 'no test pictures, so nothing is scored' if not test else (
-        f'{len(test.dataset)} test pictures, border counted as {config.border}; Dice is the mean '
-        f'over pictures\ntest dice {scores["dice"]:.4f}')
     print(f'best epoch {best} of {len(history)}; {score}')
 
 # %% ../../nbs/workshop/cli/train.ipynb #912197ff
@@ -186,6 +202,15 @@ def _announce(config, model, loaders, run_dir):
     print(f'{count:,} parameters, {len(loaders["train"].dataset)} training pictures of '
           f'{config.size} x {config.size} pixels, {config.precision} on {world_size()} x '
           f'{config.device}; run folder: {run_dir}')
+
+def _warn_of_seen(model, loaders):
+    "Say how many validation pictures the weights with which a run begins have learned from"
+    from petseg_nb.checkpoints import seen_before
+    if rank() or not (seen := getattr(model, 'seen', {})): return
+    taught = seen_before(loaders['valid'].dataset, seen)['train']
+    if taught.any():
+        print(f'--weights has learned from {taught.sum()} of the {len(taught)} validation pictures: '
+              'their Dice is flattering, and so is the choice of an epoch by it')
 
 # %% ../../nbs/workshop/cli/train.ipynb #3c8135cc
 def _train(argv):
@@ -199,6 +224,7 @@ def _train(argv):
         run_dir = _folder_of(config)
         if resumed := (run_dir/'config.json').exists(): config = _already_there(run_dir, config)
     config, model, loaders = _prepare(config, resumed)
+    _warn_of_seen(model, loaders)
     callbacks = [_opening(config, loaders, run_dir), *new_loggers(config, run_dir)]
     if not config.threads: callbacks.append(ShareCores())
     try: history = resumable_fit(model, loaders, config, run_dir, callbacks)

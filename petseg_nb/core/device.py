@@ -55,6 +55,13 @@ def _step_seconds(model, size, precision, memory_format):
 
 _found = {} # so that the same training, begun twice in a process, computes in the same way
 
+def _trial_size(model, size):
+    "Small pictures are enough to time a network, unless it takes those of one size only"
+    small = min(size, 128)
+    try: model(torch.zeros(2, 3, small, small, dtype=torch.uint8))
+    except Exception: return size # whatever a network says to pictures that it does not take
+    return small
+
 def _fastest(model, size, pairs, training):
     "The pair of precision and memory format that takes the least time; a later one wins by 7 %"
     asked = (*(p.shape for p in model.parameters()), size, *pairs, training) if model else ()
@@ -64,8 +71,9 @@ def _fastest(model, size, pairs, training):
     torch.set_num_threads(1) # several would wait for each other, which counts as work
     try:
         with torch.random.fork_rng(devices=[]): # dropout draws from it
+            size = _trial_size(model, size)
             for pair in [pairs[0], *pairs]: # once more: what runs first in a process is slower
-                seconds[pair] = _step_seconds(model, min(size, 128), *pair)
+                seconds[pair] = _step_seconds(model, size, *pair)
     finally: torch.set_num_threads(threads)
     for pair in pairs:
         if seconds[pair] < .93 * seconds[best]: best = pair

@@ -19,7 +19,8 @@ from ..core.errors import UserError
 from ..core.images import open_picture, upright
 from ..core.pets import read_lines
 from ..data import course_split, scan_pets
-from .audit import Defect, check_pets, defect_table, picture_defects
+from .audit import (
+    Defect, check_pets, copies, defect_table, picture_defects)
 
 # %% ../../nbs/workshop/datasets/own.ipynb #429b2f09
 _PARTS = 'train', 'valid', 'test'
@@ -73,7 +74,10 @@ ADVICE = {
     'unreadable mask': 'restore it, or draw it again',
     'unreadable picture': 'restore it, or leave it out',
     'foreign file': 'it is not used; a HEIC photo has to be exported as JPEG',
-    'no object pixel': 'right if the picture shows no object; otherwise draw it'}
+    'no object pixel': 'right if the picture shows no object; otherwise draw it',
+    'valid picture in train': 'take it out of one of the two, or the score is flattering',
+    'test picture in train': 'take it out of one of the two, or the score is flattering',
+    'test picture in valid': 'take it out of one of the two, or the score is flattering'}
 
 # %% ../../nbs/workshop/datasets/own.ipynb #79848ea5
 class _Mistake(UserError):
@@ -327,6 +331,7 @@ def check_data(
     "What `petseg_check_data` says about a dataset"
     if not _is_own(data_path): return defect_table(check_pets(scan_pets(data_path)))
     defects, shares = _check_own(data_path, mask_value)
+    defects += copies({part: [r for r in shares if r.split == part] for part in _PARTS})
     lines, count = [defect_table(defects)], Counter(record.split for record in shares)
     lines += [f'{kind}: {ADVICE[kind]}' for kind in dict.fromkeys(d.kind for d in defects)
               if kind in ADVICE]

@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 import torch
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
-from ..checkpoints import load_model, model_for
+from ..checkpoints import load_model, model_for, seen_before
 from ..core.config import TrainConfig, config_from
 from ..core.device import resolve
 from ..core.disk import alone_in, progress, replacing, write_json
@@ -81,13 +81,15 @@ def _train_and_score(config, loaders, folder, quiet, callbacks):
     config = _decided(config, model, folder)
     history = resumable_fit(model, loaders, config, folder, [watch, *callbacks], quiet)
     pictures = evaluate(partial(predict_probabilities, model), loaders['test'].dataset)
+    seen = seen_before(loaders['test'].dataset, model.seen)
     rows = [p.row() for p in pictures]
     column = {name: [round(row[name], 4) for row in rows] for name in ('dice', 'dice_original')}
     means = {name: fmean(row[name] for row in rows) for name in ('iou', 'boundary_f1')
              if rows[0][name] is not None}
     return dict(**_costs(model, config.size),
                 seconds_per_epoch=fmean(watch.laps()) if watch.laps() else None,
-                valid_dice=[round(row['valid_dice'], 4) for row in history], **column, **means)
+                valid_dice=[round(row['valid_dice'], 4) for row in history], **column, **means,
+                seen=(seen['train'] | seen['valid']).nonzero()[0].tolist())
 
 # %% ../../nbs/workshop/runs/compare.ipynb #e9c89ebd
 def load_results(
@@ -173,6 +175,17 @@ def compare_recipes(
     return load_results(path)
 
 # %% ../../nbs/workshop/runs/compare.ipynb #3c47d582
+def _seen_lines(rows):
+    "A note for runs that have seen some of the test pictures"
+    marked = [row for row in rows if row.get('seen')]
+    if not marked: return []
+    def others(row): return [d for i, d in enumerate(row['dice']) if i not in row['seen']]
+    changes = [fmean(others(row)) - fmean(row['dice']) for row in marked if others(row)]
+    note = f'{max(len(row["seen"]) for row in marked)} of the {len(marked[0]["dice"])} test '
+    note += 'pictures are copies of pictures to train or validate on'
+    if changes: note += f'; without them Dice changes by {max(changes, key=abs):+.4f} at most'
+    return ['', note]
+
 def comparison_table(
     rows:list, # of `compare_recipes`
 ) -> str: # in Markdown
@@ -191,7 +204,7 @@ def comparison_table(
                  f'{runs[0]["parameters"] / 1e6:.1f} M', f'{runs[0]["madds"] / 1e9:.1f} G',
                  f'{fmean(seconds):.1f}' if seconds else '–')
         lines.append('| ' + ' | '.join(map(str, cells)) + ' |')
-    return '\n'.join(lines)
+    return '\n'.join(lines + _seen_lines(rows))
 
 # %% ../../nbs/workshop/runs/compare.ipynb #b9e70001
 def by_network(

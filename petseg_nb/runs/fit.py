@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from ..augment import Augment
-from ..checkpoints import load_checkpoint, load_weights
+from ..checkpoints import is_same_data, load_checkpoint, load_weights, seen_by
 from ..core.config import TrainConfig, portable
 from ..core.device import share_cores
 from ..core.disk import alone_in, save_checkpoint, write_csv
@@ -56,16 +56,23 @@ def state_of(
     total, count = add_up(run.total.item(), run.count)
     states = {name: part.state_dict() for name, part in parts_of(run).items()}
     return states | dict(config=portable(run.config), epoch=len(run.history), history=run.history,
-                         step=run.step, steps=run.steps, total=total, count=int(count))
+                         step=run.step, steps=run.steps, total=total, count=int(count),
+                         seen=getattr(run.model, 'seen', {}))
 
 # %% ../../nbs/workshop/runs/fit.ipynb #6cbf006b
 def restore(
     run:Run, # as it begins; changed in place
     path:Path, # `last.pt` of the run; if there is none, nothing happens
+    loaders:dict=None, # 'train' and 'valid': the pictures with which the run goes on
 ) -> None:
     "Put what a checkpoint holds into its place; `UserError` if it is of other data or models"
     if not path.exists(): return
     state = load_checkpoint(path)
+    if state.get('seen') and loaders:
+        if not is_same_data(state['seen'], loaders):
+            raise UserError(f'{path} is of a run on other pictures, or with another split: use '
+                            'the same data')
+        run.model.seen = state['seen']
     if state.get('steps') != run.steps:
         raise UserError(f'{path} is of a run with {state.get("steps")} steps per epoch, and these '
                         f'data make {run.steps}: use the same data')
@@ -197,13 +204,14 @@ class Keeper(Callback):
     "Restores a run from its folder, saves it there, and stops it when asked"
     def __init__(self,
         run_dir:Path, # receives `last.pt` and `history.csv`; with a `last.pt`, the run goes on
-        loader, # the training loader
+        loaders:dict, # 'train' and 'valid'
         asked=(), # grows when the run is asked to stop, see `finish_step_first`
     ):
-        self.run_dir, self.loader, self.asked, self.losses = run_dir, loader, asked, []
+        self.run_dir, self.loaders, self.asked, self.losses = run_dir, loaders, asked, []
     def begin(self, run):
         self.run = run
-        restore(run, self.run_dir/'last.pt')
+        run.model.seen = seen_by(self.loaders, getattr(run.model, 'seen', {}))
+        restore(run, self.run_dir/'last.pt', self.loaders)
     def before_step(self, run, images):
         self.images = images
         if any(add_up(len(self.asked))):
@@ -216,7 +224,7 @@ class Keeper(Callback):
         if len(self.losses) == 50 or run.step == run.steps: self.check()
     def after_epoch(self, run): self.save()
     def check(self):
-        check_finite(self.losses, self.run, self.loader)
+        check_finite(self.losses, self.run, self.loaders['train'])
         self.losses = []
     def save(self):
         self.check()
@@ -243,7 +251,7 @@ def resumable_fit(
     "`fit`, so that it can be stopped and continued; `UserError` for what is not finite, `Stopped`"
     run_dir = Path(run_dir)
     with alone_in(run_dir), finish_step_first() as asked, torch.random.fork_rng():
-        keeper = Keeper(run_dir, loaders['train'], asked)
+        keeper = Keeper(run_dir, loaders, asked)
         ours = [Together(), keeper] if world_size() > 1 else [keeper]
         try: return fit(model, loaders, config, run_dir, quiet, [*ours, *callbacks])
         except (MemoryError, RuntimeError) as e:

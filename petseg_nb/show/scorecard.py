@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['calibration_error', 'plot_calibration', 'plot_threshold', 'plot_gallery', 'ranking', 'evaluation_figures',
-           'score_table', 'closing_report', 'write_evaluation']
+           'score_table', 'seen_note', 'closing_report', 'write_evaluation']
 
 # %% ../../nbs/workshop/show/scorecard.ipynb #aa5ded2a
 from pathlib import Path
@@ -164,6 +164,18 @@ def score_table(
             lines.append(f'{name:28} {s["pictures"]:8}  {here:24} {s["iou"]:.4f}  {there}')
     return '\n'.join(line.rstrip() for line in lines)
 
+# %% ../../nbs/workshop/show/scorecard.ipynb #9f7d4e5c
+def seen_note(
+    seen:dict, # 'train' and 'valid': how many of the pictures taught the model, and chose its epoch
+    pictures:int, # how many there are
+    split:str, # 'valid' or 'test'
+) -> str: # without a full stop
+    "What to say beside a score"
+    kind = 'validation' if split == 'valid' else split
+    if not any(seen.values()): return f'the model has seen none of these {pictures} {kind} pictures'
+    return (f'of these {pictures} {kind} pictures, the model has learned from {seen["train"]}, '
+            f'and {seen["valid"]} chose its epoch')
+
 # %% ../../nbs/workshop/show/scorecard.ipynb #19a3d033
 def closing_report(
     summary:dict, # what `petseg_evaluate` writes as `summary.json`
@@ -177,6 +189,11 @@ def closing_report(
     lines.append('no validation pictures, so no threshold is chosen' if not best else
                  f"best threshold on {best['pictures']} validation pictures: "
                  f"{best['threshold']}, Dice {best['gain']:+.4f} there against 0.5; not applied")
+    lines.append(seen_note(s['seen'], s['all']['pictures'], s['split']) if s['seen'] else
+                 'the checkpoint does not say which pictures the model has seen')
+    if others := s['unseen']:
+        score = _with_interval(others['dice_original'], others['dice_interval_original'])
+        lines.append(f"Dice of the other {others['pictures']} at original size: {score}")
     if s['split'] == 'test':
         lines.append('these are test pictures: choose nothing by their scores')
     return '\n'.join([*lines, f'files: {folder}'])
