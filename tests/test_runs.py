@@ -3,6 +3,7 @@ folder."""
 import io, json, multiprocessing, shutil, signal, time
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import fields, replace
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 import pytest
@@ -324,7 +325,7 @@ def test_each_recipe_trains_both_models(recipe, toy_pets, tmp_path):
 
 
 def test_of_two_runs_in_one_second_the_second_waits(toy_pets, tmp_path, monkeypatch):
-    now = SimpleNamespace(now=lambda: commands.datetime(2026, 1, 2, 3, 4, 5))
+    now = SimpleNamespace(now=lambda: datetime(2026, 1, 2, 3, 4, 5))
     first = quickly(toy_pets, tmp_path)
     first = first.rename(tmp_path/'20260102-030405-unet')
     settings = (first/'config.json').read_bytes()
