@@ -41,10 +41,19 @@ def _are_weights(weights):
         and (t.is_floating_point() or t.dtype == torch.int64)
         for t in weights.values())
 
+def _unpack(text): return np.frombuffer(base64.b64decode(text), np.uint8).reshape(-1, 32)
+
+def _are_hashes(seen):
+    "Whether `seen` is what `seen_by` returns, or nothing"
+    if not seen: return True
+    try: return all(0 < seen['own'][p] <= len(_unpack(seen[p])) for p in ('train', 'valid'))
+    except (TypeError, ValueError, LookupError): return False
+
 def _unfit(state):
     "Why what was read is no checkpoint for this version; empty if it is one"
     if not (isinstance(state, dict) and isinstance(state.get('config'), dict)
-            and _are_weights(state.get('weights')) and _are_weights(state.get('average', {}))):
+            and _are_weights(state.get('weights')) and _are_weights(state.get('average', {}))
+            and _are_hashes(state.get('seen'))):
         return 'it is not a checkpoint of petseg_train: give best.pt or last.pt of a run'
     if state.get('format', 0) in range(FORMAT + 1): return ''
     return (f'it was written by petseg_nb {state.get("version")}, and this is '
@@ -162,8 +171,6 @@ def hashes_of(
     plain.transform = None
     return np.stack([perceptual_hash(image.permute(1, 2, 0).numpy()) for image, _ in plain])
 
-def _unpack(text): return np.frombuffer(base64.b64decode(text), np.uint8).reshape(-1, 32)
-
 def seen_by(
     loaders:dict, # 'train' and 'valid', as of `pet_dataloaders`
     before:dict, # what the model had seen before that, as this function returns it, or empty
@@ -188,12 +195,12 @@ def seen_before(
     return dict(train=is_in('train'), valid=is_in('valid'))
 
 def is_same_data(
-    seen:dict, # of a run's checkpoint
-    loaders:dict, # with which the run is to go on
+    seen:dict, # by a run so far, as `seen_by` returns it
+    other:dict, # by the run that is to go on
 ) -> bool:
-    "Whether the loaders have the pictures that the run has seen so far, in the same order"
+    "Whether two runs have the same pictures in the same order"
+    if seen['own'] != other['own']: return False
     for part, count in seen['own'].items():
-        if len(loaders[part].dataset) != count: return False
-        differ = hashes_of(loaders[part].dataset) ^ _unpack(seen[part])[:count]  # (count, 32)
+        differ = _unpack(seen[part])[:count] ^ _unpack(other[part])[:count]  # (count, 32)
         if np.unpackbits(differ, axis=1).sum(1).max() > HASH_LIMIT: return False
     return True

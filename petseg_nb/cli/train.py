@@ -176,16 +176,16 @@ def _score(model, test, config):
     count, loss_fn = len(test.dataset), LOSSES[config.loss]
     dice, flags = validate(model, test, loss_fn)['dice'], seen_before(test.dataset, model.seen)
     lines = [f'{count} test pictures, border counted as {config.border}; Dice is the mean over '
-             f'pictures', f'test dice {dice:.4f}']
+             'pictures']
     others = (~(flags['train'] | flags['valid'])).nonzero()[0]
     if len(others) < count:
         seen = {part: int(flag.sum()) for part, flag in flags.items()}
         lines.append(seen_note(seen, count, 'test'))
     if 0 < len(others) < count:
         subset = Subset(test.dataset, others[rank()::world_size()].tolist())
-        dice = validate(model, DataLoader(subset, config.batch_size), loss_fn)['dice']
-        lines.append(f'dice of the other {len(others)}: {dice:.4f}')
-    return '\n'.join(lines)
+        unseen = validate(model, DataLoader(subset, config.batch_size), loss_fn)['dice']
+        lines.append(f'dice of the other {len(others)}: {unseen:.4f}')
+    return '\n'.join([*lines, f'test dice {dice:.4f}'])
 
 def _finish(model, loaders, history, config, run_dir):
     "Score the best model on the test pictures, if there are any, and draw"
@@ -209,8 +209,8 @@ def _warn_of_seen(model, loaders):
     if rank() or not (seen := getattr(model, 'seen', {})): return
     taught = seen_before(loaders['valid'].dataset, seen)['train']
     if taught.any():
-        print(f'--weights has learned from {taught.sum()} of the {len(taught)} validation pictures: '
-              'their Dice is flattering, and so is the choice of an epoch by it')
+        print(f'--weights has learned from {taught.sum()} of the {len(taught)} validation '
+              'pictures: their Dice is flattering, and so is the choice of an epoch by it')
 
 # %% ../../nbs/workshop/cli/train.ipynb #3c8135cc
 def _train(argv):

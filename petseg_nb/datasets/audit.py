@@ -99,15 +99,19 @@ def copies(
     parts:dict, # 'train', 'valid' and 'test': records, as `course_split` returns them
 ) -> list: # of `Defect`
     "The pictures of a part that are in an earlier part too, perhaps under another name or resized"
-    records = [(part, record) for part in parts for record in parts[part]]
-    found = [(part, r, picture_hash(r)) for part, r in progress(records, 'comparing')]
-    found = [(part, r, h) for part, r, h in found if h is not None]
-    hashes, defects = np.array([h for *_, h in found], np.uint8).reshape(-1, 32), []
-    for i, (part, record, own) in enumerate(found):
-        near = hash_distances(own[None], hashes[:i])[0] <= HASH_LIMIT  # (i,)
-        others = [found[j] for j in near.nonzero()[0] if found[j][0] != part]
-        if others: defects.append(Defect(f'{part} picture in {others[0][0]}', record.image,
-                                         f'as {others[0][1].name}'))
+    hashed, defects = [], [] # (part, name, hash) of what came before
+    for part, records in parts.items():
+        mine = [(r, picture_hash(r)) for r in progress(records, f'comparing {part}')]
+        mine = [(r, h) for r, h in mine if h is not None]
+        if hashed and mine:
+            ours, theirs = (np.stack([item[-1] for item in items]) for items in (mine, hashed))
+            near = hash_distances(ours, theirs)  # (number in this part, number before)
+            for (record, _), row in zip(mine, near):
+                if row.min() > HASH_LIMIT: continue
+                other, name, _ = hashed[row.argmin()]
+                kind = f'{part} picture in {other}'
+                defects.append(Defect(kind, record.image, f'as {name}'))
+        hashed += [(part, record.name, h) for record, h in mine]
     return defects
 
 # %% ../../nbs/workshop/datasets/audit.ipynb #60daa0cd

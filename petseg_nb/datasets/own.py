@@ -19,8 +19,7 @@ from ..core.errors import UserError
 from ..core.images import open_picture, upright
 from ..core.pets import read_lines
 from ..data import course_split, scan_pets
-from .audit import (
-    Defect, check_pets, copies, defect_table, picture_defects)
+from .audit import Defect, check_pets, copies, defect_table, picture_defects
 
 # %% ../../nbs/workshop/datasets/own.ipynb #429b2f09
 _PARTS = 'train', 'valid', 'test'
@@ -75,9 +74,8 @@ ADVICE = {
     'unreadable picture': 'restore it, or leave it out',
     'foreign file': 'it is not used; a HEIC photo has to be exported as JPEG',
     'no object pixel': 'right if the picture shows no object; otherwise draw it',
-    'valid picture in train': 'take it out of one of the two, or the score is flattering',
-    'test picture in train': 'take it out of one of the two, or the score is flattering',
-    'test picture in valid': 'take it out of one of the two, or the score is flattering'}
+    **dict.fromkeys(['valid picture in train', 'test picture in train', 'test picture in valid'],
+                    'take it out of one of the two, or the score is flattering')}
 
 # %% ../../nbs/workshop/datasets/own.ipynb #79848ea5
 class _Mistake(UserError):

@@ -63,16 +63,15 @@ def state_of(
 def restore(
     run:Run, # as it begins; changed in place
     path:Path, # `last.pt` of the run; if there is none, nothing happens
-    loaders:dict=None, # 'train' and 'valid': the pictures with which the run goes on
 ) -> None:
     "Put what a checkpoint holds into its place; `UserError` if it is of other data or models"
     if not path.exists(): return
     state = load_checkpoint(path)
-    if state.get('seen') and loaders:
-        if not is_same_data(state['seen'], loaders):
+    if (seen := state.get('seen')) and hasattr(run.model, 'seen'):
+        if not is_same_data(seen, run.model.seen):
             raise UserError(f'{path} is of a run on other pictures, or with another split: use '
                             'the same data')
-        run.model.seen = state['seen']
+        run.model.seen = seen
     if state.get('steps') != run.steps:
         raise UserError(f'{path} is of a run with {state.get("steps")} steps per epoch, and these '
                         f'data make {run.steps}: use the same data')
@@ -211,7 +210,7 @@ class Keeper(Callback):
     def begin(self, run):
         self.run = run
         run.model.seen = seen_by(self.loaders, getattr(run.model, 'seen', {}))
-        restore(run, self.run_dir/'last.pt', self.loaders)
+        restore(run, self.run_dir/'last.pt')
     def before_step(self, run, images):
         self.images = images
         if any(add_up(len(self.asked))):
