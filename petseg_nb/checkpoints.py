@@ -174,7 +174,7 @@ def hashes_of(
 def seen_by(
     loaders:dict, # 'train' and 'valid', as of `pet_dataloaders`
     before:dict, # what the model had seen before that, as this function returns it, or empty
-) -> dict: # 'train' and 'valid': hashes in base64, this run's first; 'own': how many are this run's
+) -> dict: # 'train', 'valid': hashes in base64, this run's first; 'own' counts those of this run
     "What a model has seen after a run with these loaders"
     seen = dict(own={part: len(loaders[part].dataset) for part in ('train', 'valid')})
     for part in seen['own']:
@@ -186,12 +186,12 @@ def seen_by(
 def seen_before(
     dataset:PetDataset, # of pictures to score
     seen:dict, # of a model, as `seen_by` returns it
-) -> dict: # 'train': `(N,)` bool, whether the model learned from it; 'valid': it chose the epoch
+) -> dict: # 'train', 'valid': `(N,)` bool, whether it taught the model, helped choose the epoch
     "Which pictures of a dataset a model has seen"
     hashes = hashes_of(dataset)
     def is_in(part):
         distances = hash_distances(hashes, _unpack(seen.get(part, '')))
-        return distances.min(1, initial=256) <= HASH_LIMIT
+        return distances.min(1, initial=256) <= HASH_LIMIT # 256 where there is nothing to compare
     return dict(train=is_in('train'), valid=is_in('valid'))
 
 def is_same_data(

@@ -210,7 +210,7 @@ def _warn_of_seen(model, loaders):
     taught = seen_before(loaders['valid'].dataset, seen)['train']
     if taught.any():
         print(f'--weights has learned from {taught.sum()} of the {len(taught)} validation '
-              'pictures: their Dice is flattering, and so is the choice of an epoch by it')
+              'pictures: their Dice looks too good, and it chooses the best epoch')
 
 # %% ../../nbs/workshop/cli/train.ipynb #3c8135cc
 def _train(argv):

@@ -103,7 +103,7 @@ def perceptual_hash(
 ) -> np.ndarray: # `(32,)` uint8: 256 bits
     "pHash (Zauner, 2010): which of a picture's 256 lowest frequencies are above their median"
     grey = Image.fromarray(image).convert('L').resize((64, 64), Image.BOX)
-    low = _COSINES @ np.array(grey, np.float64) @ _COSINES.T  # (16, 16)
+    low = _COSINES @ np.array(grey, np.float64) @ _COSINES.T  # (16, 16): by columns, then by rows
     return np.packbits(low > np.median(low))
 
 # %% ../../nbs/workshop/core/images.ipynb #654cbe29

@@ -75,7 +75,7 @@ ADVICE = {
     'foreign file': 'it is not used; a HEIC photo has to be exported as JPEG',
     'no object pixel': 'right if the picture shows no object; otherwise draw it',
     **dict.fromkeys(['valid picture in train', 'test picture in train', 'test picture in valid'],
-                    'take it out of one of the two, or the score is flattering')}
+                    'take it out of one of the two; it makes the score look too good')}
 
 # %% ../../nbs/workshop/datasets/own.ipynb #79848ea5
 class _Mistake(UserError):
