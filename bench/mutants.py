@@ -37,7 +37,8 @@ CALLED = {'detach', 'clone', 'copy', 'eval', 'train', 'contiguous', 'abs', 'sigm
 WRITTEN = 'browser clinic demo lab notebooks public readme reference site structure'.split()
 NO_TESTS = {f'test_{name}' for name in WRITTEN}
 # tests that begin only if nothing else fails
-SLOW = 'test_check test_commands test_deploy test_evaluate test_predict'.split()
+SLOW = ('test_check test_check_command test_commands test_deploy test_evaluate '
+        'test_predict').split()
 HEAVY = """albumentations cv2 matplotlib.pyplot nbdev.test pytest scipy.ndimage
         segmentation_models_pytorch skimage torch._dynamo torchmetrics torchvision""".split()
 NO_GRAD = re.compile(r'torch\.(no_grad|inference_mode)')

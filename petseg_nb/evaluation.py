@@ -111,7 +111,9 @@ def bootstrap(
 ) -> list: # low and high end of the 95 % interval
     "Percentile interval of `statistic(*columns)`, for rows drawn with repetition (Efron, 1979)"
     rng, n = np.random.default_rng(seed), len(columns[0])
-    samples = (rng.integers(n, size=n) for _ in range(draws))  # (N,) each
+    # (N,) each; a hundred are drawn at a time, which is faster
+    samples = (rows for done in range(0, draws, 100)
+               for rows in rng.integers(n, size=(min(100, draws - done), n)))
     drawn = [statistic(*(column[rows] for column in columns)) for rows in samples]
     return np.quantile(drawn, (.025, .975), axis=0).tolist()
 

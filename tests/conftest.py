@@ -59,6 +59,12 @@ def png(width, height, data=b''):
     return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', head) + chunk(b'IDAT', data) + chunk(b'IEND', b'')
 
 
+def shared(tmp_path_factory):
+    "A folder that all processes of this run of pytest share"
+    base = tmp_path_factory.getbasetemp() # of a worker it lies in that of the run
+    return base.parent if 'PYTEST_XDIST_WORKER' in os.environ else base
+
+
 class Crafted:
     "A pickle of it makes a file when somebody loads it"
     def __init__(self, path): self.path = path

@@ -2,25 +2,39 @@
 import csv, json, os, pickle, random, resource, shutil, signal, socket, sys, time
 import pytest
 import torch
-from conftest import COMMANDS, ROOT, Crafted, finish, run, start
+from conftest import COMMANDS, ROOT, Crafted, call, finish, run, start
 from petseg_nb.core.config import TOYS
 from petseg_nb.data import scan_pets
 
 TRAIN = [COMMANDS/'petseg_train']
-SMALL = ['--size', '32', '--width', '4', '--epochs', '40', '--batch_size', '4']
+SMALL = ['--size', '32', '--width', '4', '--epochs', '30', '--batch_size', '4']
 TORCHRUN = [sys.executable, '-m', 'torch.distributed.run']
 TWO = [*TORCHRUN, '--standalone', '--nproc_per_node', '2', '-m', 'petseg_nb.cli.train']
 
 
+def cache_of(toy_pets): # all tests share the decoded pictures
+    return dict(XDG_CACHE_HOME=str(toy_pets.parent/'cache'))
+
+
+def small(toy_pets, out_dir, *flags):
+    "The flags that train a small network on toy pets"
+    return [*SMALL, '--data_path', toy_pets, '--out_dir', out_dir, *flags]
+
+
 def train(toy_pets, *flags, command=TRAIN, **options):
-    "Start a training command, whose decoded pictures all tests share"
-    env = dict(XDG_CACHE_HOME=str(toy_pets.parent/'cache'), PYTHONUNBUFFERED='1')
+    "Start a training command"
+    env = cache_of(toy_pets) | dict(PYTHONUNBUFFERED='1')
     return start(*command, *flags, env=env, **options)
 
 
 def train_small(toy_pets, out_dir, *flags, **options):
-    "Start to train a small network on toy pets"
-    return train(toy_pets, *SMALL, '--data_path', toy_pets, '--out_dir', out_dir, *flags, **options)
+    "Start to train a small network"
+    return train(toy_pets, *small(toy_pets, out_dir, *flags), **options)
+
+
+def train_here(toy_pets, *flags, status=0):
+    "Train in this process, where it is not the process that is tested"
+    return call('train', *flags, env=cache_of(toy_pets), status=status)
 
 
 def read_until(process, text):
@@ -58,7 +72,7 @@ def same_run(a, b):
 
 
 @pytest.mark.parametrize('kills, flags', [
-    (3, []), # the settings that everybody has: precision and memory format are decided by the run
+    (2, []), # the settings that everybody has: precision and memory format are decided by the run
     (1, ['--precision', 'bf16', '--ema', '.9', '--clip', '1'])], ids=['default', 'bf16'])
 def test_killed_at_any_moment_and_resumed_is_the_same_run(kills, flags, toy_pets, tmp_path):
     "A few moments, at random; bench/kills.py tries many"
@@ -72,8 +86,8 @@ def test_killed_at_any_moment_and_resumed_is_the_same_run(kills, flags, toy_pets
         process = train(toy_pets, '--resume', killed)
     out, _ = finish(process)
     # what the first run decided is decided: on another day, another format may be the faster one
-    process = train(toy_pets, '--config', killed/'config.json', '--out_dir', tmp_path/'calm')
-    calm, _ = finish(process)
+    flags = '--config', killed/'config.json', '--out_dir', tmp_path/'calm'
+    calm, _ = train_here(toy_pets, *flags)
     assert out.splitlines()[-1] == calm.splitlines()[-1]
     same_run(killed, run_folder(tmp_path/'calm'))
 
@@ -93,15 +107,13 @@ def test_a_signal_finishes_the_step_and_says_how_to_continue(toy_pets, tmp_path,
 
 
 def test_a_full_disk_keeps_the_checkpoint_before(toy_pets, tmp_path):
-    process = train_small(toy_pets, tmp_path/'runs')
-    read_until(process, 'epoch   2')
-    process.send_signal(signal.SIGTERM)
-    finish(process, 143)
+    train_here(toy_pets, *small(toy_pets, tmp_path/'runs', '--epochs', '2'))
     run = run_folder(tmp_path/'runs')
     before = {name: (run/name).read_bytes() for name in ('best.pt', 'last.pt', 'history.csv')}
     size = len(before['last.pt']) // 2
     def fill(): resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-    _, err = finish(train(toy_pets, '--resume', run, preexec_fn=fill), 2)
+    process = train(toy_pets, '--resume', run, '--epochs', '3', preexec_fn=fill)
+    _, err = finish(process, 2)
     line, = err.splitlines()
     assert 'can not be written' in line and 'the one from before is still there' in line
     assert {name: (run/name).read_bytes() for name in before} == before
@@ -109,20 +121,21 @@ def test_a_full_disk_keeps_the_checkpoint_before(toy_pets, tmp_path):
 
 
 def test_a_loss_that_is_not_a_number_names_the_pictures(toy_pets, tmp_path):
-    _, err = finish(train_small(toy_pets, tmp_path/'runs', '--learning_rate', '1e30'), 2)
+    flags = small(toy_pets, tmp_path/'runs', '--learning_rate', '1e30')
+    _, err = train_here(toy_pets, *flags, status=2)
     line, = err.splitlines()
     assert 'epoch 1, step' in line and 'Toy_' in line and 'Try' in line
 
 
 def test_a_crafted_checkpoint_runs_nothing(toy_pets, tmp_path):
-    finish(train_small(toy_pets, tmp_path/'runs', '--epochs', '1'))
+    train_here(toy_pets, *small(toy_pets, tmp_path/'runs', '--epochs', '1'))
     run = run_folder(tmp_path/'runs')
     crafted = Crafted(tmp_path/'ran')
     def by_torch(file): torch.save(dict(weights=crafted, config={}), file)
     def by_pickle(file): pickle.dump(crafted, file)
     for write in (by_torch, by_pickle):
         with open(run/'last.pt', 'wb') as file: write(file)
-        _, err = finish(train(toy_pets, '--resume', run), 2)
+        _, err = train_here(toy_pets, '--resume', run, status=2)
         line, = err.splitlines()
         assert 'last.pt can not be loaded' in line and not (tmp_path/'ran').exists()
 
@@ -144,14 +157,22 @@ def test_everyone_is_told_of_each_epoch(toy_pets, tmp_path, monkeypatch):
 
 # Several processes
 
-def test_two_processes_train_as_one(toy_pets, tmp_path):
-    # 27 pictures: the last batch has 3
-    flags = ['--epochs', '6', '--precision', 'fp32', '--batch_size', '8']
-    alone, _ = finish(train_small(toy_pets, tmp_path/'one', *flags))
-    together, _ = finish(train_small(toy_pets, tmp_path/'two', *flags, command=TWO))
-    one, two = (history_of(run_folder(tmp_path/name)) for name in ('one', 'two'))
-    assert len(alone.splitlines()) == len(together.splitlines()) # only the first process speaks
-    for a, b in zip(one, two): # BatchNorm sees halves of the batches, so not the same, but close
+@pytest.fixture(scope='module')
+def undisturbed(toy_pets, tmp_path_factory):
+    "A run by two processes that nothing happened to"
+    out_dir = tmp_path_factory.mktemp('calm')
+    out, _ = finish(train_small(toy_pets, out_dir, '--threads', '1', command=TWO))
+    run = run_folder(out_dir)
+    (run/'said.txt').write_text(out)
+    return run
+
+
+def test_two_processes_train_as_one(undisturbed, toy_pets, tmp_path):
+    alone, _ = train_here(toy_pets, '--config', undisturbed/'config.json', '--out_dir', tmp_path)
+    one, two = (history_of(run) for run in (run_folder(tmp_path), undisturbed))
+    # only the first process speaks
+    assert len(alone.splitlines()) == len((undisturbed/'said.txt').read_text().splitlines())
+    for a, b in zip(one[:6], two): # BatchNorm sees halves of the batches: not the same, but close
         assert float(a['train_loss']) == pytest.approx(float(b['train_loss']), rel=.1)
     assert one[0]['learning_rate'] == two[0]['learning_rate']
 
@@ -161,12 +182,11 @@ def children(process):
     return [int(number) for number in out.split()]
 
 
-def test_two_processes_stopped_in_an_epoch_are_the_same_run(toy_pets, tmp_path):
-    finish(train_small(toy_pets, tmp_path/'calm', '--epochs', '12', '--threads', '1', command=TWO))
-    calm = run_folder(tmp_path/'calm')
+def test_two_processes_stopped_in_an_epoch_are_the_same_run(undisturbed, toy_pets, tmp_path):
     for i in range(5): # the signal may come between two epochs: then once more, later
         out_dir = tmp_path/f'stopped{i}'
-        process = train(toy_pets, '--config', calm/'config.json', '--out_dir', out_dir, command=TWO)
+        flags = '--config', undisturbed/'config.json', '--out_dir', out_dir
+        process = train(toy_pets, *flags, command=TWO)
         read_until(process, 'epoch   4')
         time.sleep(.1 * (i + 1))
         process.send_signal(signal.SIGTERM)
@@ -175,7 +195,7 @@ def test_two_processes_stopped_in_an_epoch_are_the_same_run(toy_pets, tmp_path):
         if torch.load(run/'last.pt', weights_only=True)['step']: break
     else: pytest.fail('no signal came within an epoch')
     finish(train(toy_pets, '--resume', run, command=TWO))
-    same_run(calm, run)
+    same_run(undisturbed, run)
 
 
 def machine(toy_pets, config, out_dir, port):
@@ -194,18 +214,17 @@ def wait_for_epochs(out_dir, count):
     pytest.fail(f'{out_dir} has no run of {count} epochs')
 
 
-def test_two_machines_lose_processes(toy_pets, tmp_path, monkeypatch):
+def test_two_machines_lose_processes(undisturbed, toy_pets, tmp_path, monkeypatch):
     "torchrun starts them again, and the run ends with the weights that it would have had anyway"
     # each start of the processes gets a new address, or the second process looks for the first
     # at the old one
     monkeypatch.setenv('TORCH_DISABLE_SHARE_RDZV_TCP_STORE', '1')
-    finish(train_small(toy_pets, tmp_path/'calm', '--epochs', '60', '--threads', '1', command=TWO))
-    calm = run_folder(tmp_path/'calm')
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         port = free.getsockname()[1]
-    machines = [machine(toy_pets, calm/'config.json', tmp_path/'two', port) for _ in range(2)]
-    for i, epoch in ((1, 3), (0, 20)):
+    config = undisturbed/'config.json'
+    machines = [machine(toy_pets, config, tmp_path/'two', port) for _ in range(2)]
+    for i, epoch in ((1, 3), (0, 10)):
         wait_for_epochs(tmp_path/'two', epoch)
         os.kill(children(machines[i])[0], signal.SIGKILL)
     said = [finish(process) for process in machines]
@@ -214,23 +233,21 @@ def test_two_machines_lose_processes(toy_pets, tmp_path, monkeypatch):
     assert not any('Traceback' in err for _, err in said)
     assert any('a process of this run was lost' in err for _, err in said)
     assert run_folder(tmp_path/'two').name == 'pets-unet'
-    same_run(calm, run_folder(tmp_path/'two'))
+    same_run(undisturbed, run_folder(tmp_path/'two'))
 
 
 # Comparisons
 
 def test_a_comparison_goes_on_where_it_was_killed(toy_pets, tmp_path):
-    def compare(name):
-        flags = ['ours', 'jitter_clip', '--models', 'unet', '--seeds', '0', '--epochs', '6',
-                 '--size', '32', '--width', '4', '--folder', tmp_path/name, '--data_path', toy_pets,
-                 '--precision', 'fp32', '--memory_format', 'contiguous', '--threads', '1']
-        return train(toy_pets, *flags, command=[COMMANDS/'petseg_compare'])
-    process = compare('killed')
+    def flags(name):
+        return ['ours', 'jitter_clip', '--models', 'unet', '--seeds', '0', '--epochs', '6',
+                '--size', '32', '--width', '4', '--folder', tmp_path/name, '--data_path', toy_pets,
+                '--precision', 'fp32', '--memory_format', 'contiguous', '--threads', '1']
+    process = train(toy_pets, *flags('killed'), command=[COMMANDS/'petseg_compare'])
     for _ in range(2): read_until(process, 'epoch   4') # in the second run
     process.kill()
     process.communicate()
-    finish(compare('killed'))
-    finish(compare('straight'))
+    for name in ('killed', 'straight'): call('compare', *flags(name), env=cache_of(toy_pets))
     texts = [(tmp_path/name/'results.jsonl').read_text() for name in ('killed', 'straight')]
     rows = [[json.loads(line) for line in text.splitlines()] for text in texts]
     for name in ('dice', 'valid_dice'):
@@ -260,7 +277,7 @@ def test_help_tells_the_truth_for_the_first_command():
     (['--resume', 'nowhere'], 'nowhere/config.json is not there')])
 def test_bad_input_is_one_line(toy_pets, flags, words):
     if flags[0] == '--out_dir': flags = [*SMALL, '--data_path', toy_pets, *flags]
-    _, err = finish(train(toy_pets, *flags), 2)
+    _, err = train_here(toy_pets, *flags, status=2)
     assert words in err and 'Traceback' not in err
     assert len([line for line in err.splitlines() if line.startswith('petseg_train: ')]) == 1
 
@@ -269,7 +286,7 @@ def test_unreadable_picture_is_named_before_a_folder_is_made(toy_pets, tmp_path)
     broken = scan_pets(shutil.copytree(toy_pets, tmp_path/'broken'))[3].image
     broken.write_bytes(broken.read_bytes()[:500])
     flags = [*SMALL, '--data_path', tmp_path/'broken', '--out_dir', tmp_path/'out']
-    _, err = finish(train(toy_pets, *flags), 2)
+    _, err = train_here(toy_pets, *flags, status=2)
     assert str(broken) in err and 'Traceback' not in err and not (tmp_path/'out').exists()
 
 

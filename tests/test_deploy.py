@@ -1,6 +1,5 @@
 """`petseg_export` as a user runs it, and what it writes in the hands of ONNX Runtime."""
-import io, json, shutil
-from contextlib import redirect_stdout
+import json, shutil
 import numpy as np
 import pytest
 import torch
@@ -15,15 +14,29 @@ from petseg_nb.runs import export
 from petseg_nb.runs.export import (
     as_function, differences, export_checkpoint, export_int8, read_onnx, sample_pixels)
 from petseg_nb.runs.fit import resumable_fit
-from conftest import ROOT
+from conftest import ROOT, call
 
 SHAPES = [(1, 64, 64), (3, 65, 97), (8, 96, 70), (1, 200, 66), (2, 127, 129)]
 
 
 @pytest.fixture(scope='session')
-def onnx(small_checkpoint):
+def own_run(toy_pets, small_checkpoint, tmp_path_factory):
+    "A run on pictures of your own, whose masks have three values, of which 1 is the object"
+    data, run = tmp_path_factory.mktemp('own'), tmp_path_factory.mktemp('run')
+    shutil.copytree(toy_pets/'images', data/'images')
+    shutil.copytree(toy_pets/'annotations'/'trimaps', data/'masks')
+    state = torch.load(small_checkpoint, weights_only=True)
+    state['config'] |= dict(mask_value='1')
+    save_checkpoint(state, run/'best.pt')
+    about = dict(data_path=str(data), weights='', out_dir='runs')
+    write_json(state['config'] | about, run/'config.json')
+    return run
+
+
+@pytest.fixture(scope='session')
+def onnx(own_run):
     "The small network as ONNX"
-    export_checkpoint(small_checkpoint, path := small_checkpoint.with_suffix('.onnx'))
+    export_checkpoint(own_run/'best.pt', path := own_run/'best.onnx')
     return path
 
 
@@ -80,8 +93,8 @@ def test_onnx_is_one_file_of_standard_operations(onnx):
     assert axes == [['batch', 'height', 'width', 3], ['batch', 'height', 'width']]
 
 
-def test_onnx_says_what_it_is(small_checkpoint, onnx):
-    state, (_, note) = torch.load(small_checkpoint, weights_only=True), read_onnx(onnx)
+def test_onnx_says_what_it_is(own_run, onnx):
+    state, (_, note) = torch.load(own_run/'best.pt', weights_only=True), read_onnx(onnx)
     assert note['config'] == state['config'] and note['format'] == 1
     assert (note['epoch'], note['valid_dice']) == (state['epoch'], state['valid_dice'])
 
@@ -101,28 +114,20 @@ def test_safetensors_holds_weights_and_configuration(small_checkpoint, tmp_path)
         assert torch.equal(weights[name], tensor.half() if half else tensor), name
 
 
-@pytest.fixture(scope='session')
-def own_run(toy_pets, small_checkpoint, tmp_path_factory):
-    "A run on pictures of your own, whose masks have three values, of which 1 is the object"
-    data, run = tmp_path_factory.mktemp('own'), tmp_path_factory.mktemp('run')
-    shutil.copytree(toy_pets/'images', data/'images')
-    shutil.copytree(toy_pets/'annotations'/'trimaps', data/'masks')
-    state = torch.load(small_checkpoint, weights_only=True)
-    state['config'] |= dict(mask_value='1')
-    save_checkpoint(state, run/'best.pt')
-    about = dict(data_path=str(data), weights='', out_dir='runs')
-    write_json(state['config'] | about, run/'config.json')
-    return run
-
-
 def pictures_of(run): return json.loads((run/'config.json').read_text())['data_path']
 
 
+def exported_before(onnx, monkeypatch):
+    "What is quantised is the file that there is already: to export it again would take a minute"
+    monkeypatch.setattr(export, 'export_checkpoint', lambda _, path: shutil.copy(onnx, path))
+
+
 @pytest.fixture(scope='session')
-def int8(own_run):
+def int8(own_run, onnx):
     "What the command says that makes `best-int8.onnx` of the run; `config.json` names the pictures"
-    with redirect_stdout(io.StringIO()) as out: petseg_export([str(own_run), '--quantize', 'int8'])
-    return out.getvalue()
+    with pytest.MonkeyPatch.context() as patch:
+        exported_before(onnx, patch)
+        return call('export', own_run, '--quantize', 'int8')[0]
 
 
 def test_int8_keeps_the_score_on_your_own_pictures(own_run, int8):
@@ -140,9 +145,8 @@ def test_int8_keeps_the_score_on_your_own_pictures(own_run, int8):
 
 
 def test_int8_that_loses_too_much_is_not_kept(onnx, own_run, tmp_path, monkeypatch):
-    def copy(checkpoint, path): return shutil.copy(onnx, path) # saves a minute
+    exported_before(onnx, monkeypatch)
     monkeypatch.setattr(export, 'LARGEST_LOSS', -1)
-    monkeypatch.setattr(export, 'export_checkpoint', copy)
     message = (r'as int8 the network has a Dice of 0\.\d+ instead of 0\.\d+, '
                'and was not kept: calibrate')
     with pytest.raises(ValueError, match=message):

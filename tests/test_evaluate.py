@@ -1,12 +1,14 @@
 """`petseg_evaluate`: its files, its numbers, and what it refuses."""
 import csv, json, shutil
 from statistics import fmean
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 import torchmetrics.functional.classification as tmf
 from PIL import Image
 from conftest import call
+from petseg_nb.show import scorecard
 
 FILES = {'per_image.csv', 'summary.json', 'threshold.png', 'calibration.png', 'worst.png',
          'best.png'}
@@ -37,6 +39,12 @@ def evaluation(request, checkpoint, toy_pets):
     with open(folder/'per_image.csv', encoding='utf-8') as f: rows = list(csv.DictReader(f))
     summary = json.loads((folder/'summary.json').read_text(encoding='utf-8'))
     return request.param, out, rows, summary
+
+
+@pytest.fixture
+def few_figures(monkeypatch):
+    "Without the galleries of pictures, which take longer than all the rest"
+    monkeypatch.setattr(scorecard, 'plot_gallery', lambda *_: plt.figure())
 
 
 def mean(rows, name): return pytest.approx(fmean(float(row[name]) for row in rows), abs=1e-12)
@@ -86,7 +94,7 @@ def test_scores_agree_with_torchmetrics(evaluation, checkpoint, toy_pets):
         assert float(row['dice_original']) == pytest.approx(dice, abs=2e-4)
 
 
-def test_the_sweep_never_sees_a_test_picture(checkpoint, toy_pets):
+def test_the_sweep_never_sees_a_test_picture(checkpoint, toy_pets, few_figures):
     valid, test = (checkpoint.parent/part for part in ('valid', 'test'))
     for part in ('valid', 'test'):
         petseg('evaluate', toy_pets, checkpoint, '--split', part, '--tta', 'flip')
@@ -120,7 +128,8 @@ def test_ignored_border_has_no_boundary_score(checkpoint, toy_pets, tmp_path):
     assert summary['all']['boundary_f1'] is None and summary['border'] == 'ignore'
 
 
-def test_a_checkpoint_without_its_run_needs_the_pictures(checkpoint, toy_pets, tmp_path):
+def test_a_checkpoint_without_its_run_needs_the_pictures(
+        checkpoint, toy_pets, tmp_path, few_figures):
     (tmp_path/'alone').mkdir()
     alone = shutil.copy(checkpoint, tmp_path/'alone')
     _, err = petseg('evaluate', toy_pets, alone, status=2)
@@ -132,7 +141,8 @@ def test_a_checkpoint_without_its_run_needs_the_pictures(checkpoint, toy_pets, t
     assert tables[0] == tables[1]
 
 
-def test_your_own_masks_are_read_as_the_run_read_them(small_checkpoint, toy_pets, tmp_path):
+def test_your_own_masks_are_read_as_the_run_read_them(
+        small_checkpoint, toy_pets, tmp_path, few_figures):
     "The folder and the value of the object are those of the run, unless flags say otherwise"
     own, run_dir = tmp_path/'own', tmp_path/'run'
     for folder in (own/'images', own/'masks', run_dir): folder.mkdir(parents=True)

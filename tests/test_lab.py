@@ -33,6 +33,7 @@ def test_wheel_brings_all_chapters(installed):
         return {p.relative_to(folder).as_posix() for p in files
                 if p.suffix not in ('.yml', '.scss', '.txt')}
     assert names(installed/'petseg_nb/nbs') == names(installed.parent/'tree/nbs')
+    assert (installed/'petseg_nb/toy_unet.safetensors').is_file() # which pages load
 
 
 PREDICT = '''

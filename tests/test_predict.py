@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import ExifTags, Image
-from conftest import COMMANDS, png, run, start
+from conftest import COMMANDS, call, png, run, start
 from petseg_nb.core.config import TrainConfig, portable
 from petseg_nb.core.disk import save_checkpoint
 from petseg_nb.data import pet_dataloaders
@@ -32,12 +32,17 @@ def started(*words, **options):
     return start(COMMANDS/'petseg_predict', *words, text=False, **options)
 
 
-def predict(*words):
-    "Status, pairs of picture and mask, lines on stderr"
-    process = started(*words, '--precision', 'fp32', '--device', 'cpu')
-    out, err = (os.fsdecode(s).splitlines() for s in process.communicate(timeout=240))
+SAME = '--precision', 'fp32', '--device', 'cpu' # on every machine
+
+
+def answers(*texts):
+    "Pairs of picture and mask, lines on stderr"
+    out, err = (text.splitlines() for text in texts)
     assert not any('Traceback' in line or 'Warning' in line for line in err), err
-    return process.returncode, [line.split('\t') for line in out], err
+    return [line.split('\t') for line in out], err
+
+
+def predict(*words, status=0): return answers(*call('predict', *words, *SAME, status=status))
 
 
 def pet(i=0): return Image.fromarray(draw_toy_pet(f'Toy_Tabby_{i + 1}', 0)[0])
@@ -111,9 +116,10 @@ def test_a_folder_of_hostile_pictures(checkpoint, tmp_path):
     (folder/'.hidden').write_text('not even looked at')
     os.mkfifo(folder/'pipe.jpg') # would block for ever; no file, so not looked at either
     flags = ['--overlay', '--cutout', '--probabilities', '--rle', tmp_path/'rle.csv']
-    status, pairs, err = predict(
-        checkpoint, folder, missing, folder/'pipe.jpg', '--out_dir', tmp_path/'out', *flags)
-    assert status == 1
+    words = [checkpoint, folder, missing, folder/'pipe.jpg', '--out_dir', tmp_path/'out']
+    # in a process of its own: libraries that decode pictures write to stderr themselves
+    pairs, err = answers(*run(COMMANDS/'petseg_predict', *words, *flags, *SAME, status=1,
+                              encoding='utf-8'))
     for name, words in bad.items():
         assert [words in line for line in err if f'{folder/name} ' in line] == [True], name
     for path in (missing, folder/'pipe.jpg'):
@@ -166,12 +172,12 @@ def test_results_replace_neither_each_other_nor_inputs(checkpoint, tmp_path):
     names = 'a/cat.jpg', 'a/cat.png', 'b/cat.jpg', 'b/CAT.png', 'out/cat_mask.png'
     for i, name in enumerate(names): pet(i).save(tmp_path/name)
     before = (out/'cat_mask.png').read_bytes()
-    status, pairs, err = predict(checkpoint, out, '--out_dir', out, '--tta', 'flip')
-    assert status == 1 and not pairs and 'lies in the output folder' in err[0]
+    pairs, err = predict(checkpoint, out, '--out_dir', out, '--tta', 'flip', status=1)
+    assert not pairs and 'lies in the output folder' in err[0]
     assert (out/'cat_mask.png').read_bytes() == before
     pictures = tmp_path/'a', tmp_path/'b'/'*'
-    status, pairs, _ = predict(checkpoint, *pictures, '--out_dir', tmp_path/'new')
-    assert status == 0 and len({mask.lower() for _, mask in pairs}) == 4
+    pairs, _ = predict(checkpoint, *pictures, '--out_dir', tmp_path/'new')
+    assert len({mask.lower() for _, mask in pairs}) == 4
     for picture, mask in pairs: assert Image.open(picture).size == Image.open(mask).size
 
 
@@ -181,8 +187,8 @@ def test_the_table_of_run_lengths_may_lie_among_the_pictures(checkpoint, tmp_pat
     pet().save(folder/'cat.png')
     words = [checkpoint, folder, '--out_dir', tmp_path/'out', '--rle', folder/'rle.csv']
     for again in range(2): # the second time it is there when the folder is read
-        status, pairs, err = predict(*words)
-        assert status == 0 and len(err) == 1, err
+        pairs, err = predict(*words)
+        assert len(err) == 1, err
         assert [Path(picture).name for picture, _ in pairs] == ['cat.png'], err
     rows = csv.DictReader(open(folder/'rle.csv'))
     assert [row['ImageId'] for row in rows] == ['cat']
@@ -194,16 +200,17 @@ def test_the_table_of_run_lengths_may_lie_among_the_pictures(checkpoint, tmp_pat
     (['--rle', '/proc/nothing.csv'], '/proc/nothing.csv')])
 def test_what_can_not_be_written_is_one_line(checkpoint, tmp_path, flags, words):
     pet().save(picture := tmp_path/'cat.png')
-    status, pairs, err = predict(checkpoint, picture, '--out_dir', tmp_path/'out', *flags)
-    assert status == 2 and not pairs and len(err) == 1 and words in err[0]
+    pairs, err = predict(checkpoint, picture, '--out_dir', tmp_path/'out', *flags, status=2)
+    assert not pairs and len(err) == 1 and words in err[0]
 
 
 def test_a_broken_checkpoint_is_one_line(checkpoint, tmp_path):
     pet().save(tmp_path/'cat.png')
     data = checkpoint.read_bytes()
     (tmp_path/'cut.pt').write_bytes(data[:len(data) // 2])
-    status, _, err = predict(tmp_path/'cut.pt', tmp_path/'cat.png', '--out_dir', tmp_path/'out')
-    assert status == 2 and len(err) == 1 and f"{tmp_path/'cut.pt'} can not be loaded" in err[0]
+    words = tmp_path/'cut.pt', tmp_path/'cat.png', '--out_dir', tmp_path/'out'
+    _, err = predict(*words, status=2)
+    assert len(err) == 1 and f"{tmp_path/'cut.pt'} can not be loaded" in err[0]
     assert not (tmp_path/'out').exists()
 
 
@@ -212,14 +219,14 @@ def test_a_stream_is_answered_line_by_line(checkpoint, tmp_path):
     names = [os.fsencode(tmp_path/os.fsdecode(frame)) for frame in frames]
     for i, name in enumerate(names[:3]): pet(i).save(os.fsdecode(name), format='PNG')
     flags = ['--out_dir', tmp_path/'out', '--rle', tmp_path/'rle.csv']
-    process, answers = started(checkpoint, '-', *flags, stdin=subprocess.PIPE), queue.Queue()
+    process, lines = started(checkpoint, '-', *flags, stdin=subprocess.PIPE), queue.Queue()
     def listen():
-        for line in process.stdout: answers.put(line)
+        for line in process.stdout: lines.put(line)
     threading.Thread(target=listen, daemon=True).start()
     for name in names: # the next path is sent only when the last one is answered
         process.stdin.write(name + b'\n\n')
         process.stdin.flush()
-        picture, mask = answers.get(timeout=120).rstrip(b'\n').split(b'\t')
+        picture, mask = lines.get(timeout=120).rstrip(b'\n').split(b'\t')
         sizes = [Image.open(os.fsdecode(path)).size for path in (picture, mask)]
         assert picture == name and sizes[0] == sizes[1]
     process.stdin.write(os.fsencode(tmp_path/'none.png')) # no line end
@@ -254,7 +261,7 @@ def test_every_model_needs_no_other_flag(tmp_path):
 
 
 def test_the_model_of_the_package_is_scored_on_its_eight_photographs(tmp_path):
-    out, _ = run(COMMANDS/'petseg_evaluate', 'pretrained', '--out_dir', tmp_path/'scored')
+    out, _ = call('evaluate', 'pretrained', '--out_dir', tmp_path/'scored')
     assert out.startswith('8 test pictures'), out
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from urllib.parse import urlparse
 from xml.etree import ElementTree
 import pytest, yaml
+from filelock import FileLock
 from PIL import Image
-from conftest import ROOT, run
+from conftest import ROOT, run, shared
 from petseg_nb.book.pages import CALLOUTS, EXPORTED_SOURCE, is_empty, pandoc_id
 
 NBS = ROOT/'nbs'
@@ -42,14 +43,20 @@ def headings(text): return re.findall(r'^#{1,6} (.+?)\s*$', re.sub(FENCE, '', te
 
 @pytest.fixture(scope='session')
 def site(tmp_path_factory):
-    "The pages as nbdev leaves them to Quarto"
-    tree = tmp_path_factory.mktemp('site')/'tree'
+    "The pages as nbdev leaves them to Quarto, made once for all processes of pytest"
+    tree = shared(tmp_path_factory)/'site'
+    with FileLock(f'{tree}.lock'):
+        if not (tree/'done').exists(): build(tree)
+    return tree/'_proc'
+
+
+def build(tree):
     left_out = '.git', 'data', 'test-artifacts', '_proc', '_docs', '*.egg-info'
     shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(*left_out))
     run('git', 'init', '-q', cwd=tree) # nbdev asks git for the repository's address
     run(sys.executable, '-W', 'error::UserWarning', '-c', BUILD, cwd=tree, timeout=600,
         env=dict(PYTHONPATH=str(tree)))
-    return tree/'_proc'
+    (tree/'done').touch()
 
 
 @pytest.fixture(scope='session')

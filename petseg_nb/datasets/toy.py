@@ -13,8 +13,8 @@ from PIL import Image
 from ..core.disk import progress, save_picture
 from ..core.errors import UserError
 from petseg_nb.datasets.drawing import (
-    BREEDS, blur, coat, ellipse, fill, light, make_pet, move, noise, paint, paint_pet, rgb, smooth,
-    stroke)
+    BREEDS, blur, coat, darken, ellipse, fill, light, make_pet, move, noise, paint, paint_pet, rgb,
+    smooth, stroke)
 from ..masks import silhouette_to_trimap
 
 # %% ../../nbs/workshop/datasets/toy.ipynb #a35d8ae1
@@ -114,10 +114,10 @@ def _background(rng:np.random.Generator, size:int) -> np.ndarray: # `(size, size
     for _ in range(rng.integers(3)):
         x = rng.choice([rng.uniform(.05, .25), rng.uniform(.75, .95)])
         y, scale = rng.uniform(.7, .85), rng.uniform(.8, 1.4)
-        picture *= 1 - .3 * blur(fill([ellipse(x, y, .13 * scale, .025)], size), 32)[..., None]
+        darken(picture, .3 * blur(fill([ellipse(x, y, .13 * scale, .025)], size), 32))
         for colour, shape in _things(rng)[rng.integers(4)]:
             mask = fill([move(shape, scale, to=(x, y))], size)
-            paint(picture, mask, colour * light(mask))
+            paint(picture, mask, colour, light(mask))
     return picture
 
 # %% ../../nbs/workshop/datasets/toy.ipynb #025efb02
