@@ -47,7 +47,8 @@ def _checkpoint(words):
     first, *others = words
     a_file = Path(first).suffix in ('.pt', '.safetensors') or (Path(first)/'best.pt').exists()
     if first == 'pretrained' or a_file: return first, others
-    print("petseg_predict: with the package's own model, trained on three breeds", file=sys.stderr)
+    print("petseg_predict: with the package's own model, which knows cats and dogs",
+          file=sys.stderr)
     return 'pretrained', words
 
 def _predict_flags(argv):
