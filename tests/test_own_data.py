@@ -1,5 +1,5 @@
 """Your own pictures, as you use them: each mistake with its line, and commands from end to end."""
-import csv, io, json, shutil
+import csv, io, json, os, shutil, struct
 from contextlib import redirect_stderr, redirect_stdout
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from petseg_nb.cli.check import petseg_check_data
 from petseg_nb.cli.evaluate import petseg_evaluate
 from petseg_nb.cli.train import petseg_train
 from petseg_nb.cli.compare import petseg_compare
-from petseg_nb.core.pets import read_pet
+from petseg_nb.core.pets import decode_once, read_pet
 from petseg_nb.masks import SAMPLES, read_sample
 from petseg_nb.datasets.own import ADVICE, OwnRecord, read_mask, scan_own, split_records
 
@@ -191,15 +191,59 @@ def test_lists_as_windows_writes_them(own):
     assert listed == dict(test=['Bengal_43'])
 
 
-def test_a_picture_is_upright_before_its_mask_is_compared(own):
+def exif(*entries):
+    "EXIF data of entries: tag, type, count and 4 bytes, or 8 for a rational"
+    start, rationals = 10 + 12 * len(entries) + 4, b''
+    block = b'Exif\0\0II' + struct.pack('<HIH', 42, 8, len(entries))
+    for tag, kind, count, value in entries:
+        place = value if len(value) == 4 else struct.pack('<I', start + len(rationals))
+        block += struct.pack('<HHI', tag, kind, count) + place
+        rationals += value if len(value) == 8 else b''
+    return block + bytes(4) + rationals
+
+
+QUARTER = 0x112, 3, 1, b'\6\0\0\0' # turn a quarter to the right
+NO_NUMBER = 0x11a, 10, 1, struct.pack('<ii', -1, 0) # -1/0
+XMP = b'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
+TURNED = dict(plain=dict(exif=exif(QUARTER)), no_number=dict(exif=exif(QUARTER, NO_NUMBER)))
+AS_STORED = dict(garbage=dict(exif=b'garbage!'), cut=dict(exif=exif(QUARTER)[:20]),
+                 xmp=dict(xmp=XMP), too_much=dict(exif=exif((0x112, 3, 1, b'\x09\0\0\0'))),
+                 text=dict(exif=exif((0x112, 2, 4, b'six\0'))))
+
+@pytest.mark.filterwarnings('ignore:Corrupt EXIF') # as the commands do
+@pytest.mark.parametrize('ending', ['jpg', 'png', 'webp'])
+@pytest.mark.parametrize('kind', TURNED | AS_STORED)
+def test_a_picture_is_turned_as_a_viewer_turns_it(own, kind, ending):
     record = next(r for r in scan_own(own) if r.name == 'Bengal_43')
-    before, exif = read_pet(record, 64).astype(int), Image.Exif()
-    exif[0x0112] = 6 # turn a quarter to the right
-    with Image.open(record.image) as image: lying = image.transpose(Image.ROTATE_90)
-    lying.save(record.image, exif=exif, quality=95)
+    before, options = read_pet(record, 64).astype(int), (TURNED | AS_STORED)[kind]
+    with Image.open(record.image) as image: image = image.copy()
+    image.info.clear()
+    if kind in TURNED: image = image.transpose(Image.ROTATE_90)
+    record.image.unlink()
+    image.save(record.image.with_suffix(f'.{ending}'), **options, quality=95)
+    record = next(r for r in scan_own(own) if r.name == 'Bengal_43')
     after = read_pet(record, 64).astype(int)
     np.testing.assert_array_equal(after[..., 3], before[..., 3])
     assert abs(after - before).mean() < 3 # JPEG was written twice
+
+
+def test_two_folders_never_share_a_cache(own, tmp_path):
+    "Files of the same names, lengths and times, as archives can make them"
+    link, roots = tmp_path/'current', [shutil.copytree(own, tmp_path/name) for name in 'ab']
+    for root in roots:
+        for path in [*root.glob('images/*'), *root.glob('masks/*')]:
+            with Image.open(path) as image: pixels = np.array(image)
+            Image.fromarray(255 - pixels if root.name == 'b' else pixels).save(
+                path.with_suffix('.bmp'))
+            path.unlink(), os.utime(path.with_suffix('.bmp'), (0, 0))
+    for folders in (roots, [link, link]):
+        found = []
+        for root, folder in zip(roots, folders):
+            if folder is link: link.unlink(missing_ok=True), link.symlink_to(root)
+            records = scan_own(folder)
+            found.append(decode_once(records, 16, tmp_path/'cache'))
+            np.testing.assert_array_equal(found[-1][0], read_pet(records[0], 16))
+        assert (found[0] != found[1]).mean() > .9
 
 
 def test_masks_of_many_kinds_are_one(own):

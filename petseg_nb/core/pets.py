@@ -6,8 +6,9 @@
 __all__ = ['find_pets', 'read_lines', 'read_list', 'read_pet', 'decode_once']
 
 # %% ../../nbs/workshop/core/pets.ipynb #f493c0dd
-import hashlib, re, shutil, warnings, zlib
+import hashlib, os, re, shutil, warnings, zlib
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from itertools import chain
 from pathlib import Path
 import numpy as np
@@ -75,7 +76,7 @@ def read_pet(
 
 # %% ../../nbs/workshop/core/pets.ipynb #b2ee0dcf
 def _cache_name(records, size):
-    identity = hashlib.sha256()
+    identity, where = hashlib.sha256(), cache(os.path.realpath)
     for record in records:
         value = getattr(record, 'mask_value', '') # of your own masks: which value is the object
         identity.update(f'{value}\n'.encode())
@@ -84,7 +85,8 @@ def _cache_name(records, size):
             except OSError as e:
                 raise UserError(f'{path} cannot be read ({e.strerror}): restore it, or take its '
                                 'name off the list') from None
-            identity.update(f'{path.name} {stat.st_size} {stat.st_mtime_ns}\n'.encode())
+            file = f'{where(path.parent)}/{path.name} {stat.st_size} {stat.st_mtime_ns}\n'
+            identity.update(file.encode())
     return f'pets-{size}px-{len(records)}-{identity.hexdigest()[:16]}.npy'
 
 def _need_space(folder, size):
