@@ -7,7 +7,7 @@ import pytest
 from conftest import run
 from petseg_nb.core import pets
 from petseg_nb.core.pets import decode_once, read_list, read_pet
-from petseg_nb.data import course_split, scan_pets
+from petseg_nb.data import PetDataset, course_split, scan_pets
 from petseg_nb.datasets.audit import check_pets
 
 spawn = multiprocessing.get_context('spawn')
@@ -92,6 +92,15 @@ before = psutil.Process().num_threads()
 for seed in range(20): augment(picture[..., :3], picture[..., 3], seed)
 print(psutil.Process().num_threads() - before)
 """
+
+
+@pytest.mark.parametrize('flip', [np.fliplr, np.flipud, np.rot90])
+def test_what_numpy_flips_or_rotates_is_a_transform(flip, toy_pets):
+    "Views whose strides are negative, or in another order"
+    records = scan_pets(toy_pets)[:1]
+    dataset = PetDataset(records, 32, transform=lambda image, mask, seed: (flip(image), flip(mask)))
+    for plain, flipped in zip(PetDataset(records, 32)[0], dataset[0]):
+        assert np.array_equal(flipped.permute(1, 2, 0), flip(plain.permute(1, 2, 0).numpy()))
 
 
 @pytest.mark.skipif(os.cpu_count() == 1, reason='OpenCV has no other thread here')

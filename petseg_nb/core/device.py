@@ -12,6 +12,7 @@ from dataclasses import replace
 import psutil
 import torch
 from .config import TrainConfig, check_choice
+from .distributed import unwrapped
 from .errors import UserError
 
 # %% ../../nbs/workshop/core/device.ipynb #5a599571
@@ -22,7 +23,8 @@ def pick_device(
     there = dict(cuda=torch.cuda.is_available(), mps=torch.backends.mps.is_available(), cpu=True)
     check_choice('device', name, ('auto', *there))
     if name == 'auto': name = next(n for n in there if there[n])
-    if not there[name]: raise UserError(f'this machine has no {name} device: use auto or cpu')
+    if not there[name]:
+        raise UserError(f'device={name!r}: this machine has no {name} device, use auto or cpu')
     return torch.device(name)
 
 # %% ../../nbs/workshop/core/device.ipynb #9d68ea84
@@ -64,9 +66,9 @@ def _trial_size(model, size):
 
 def _fastest(model, size, pairs, training):
     "The pair of precision and memory format that takes the least time; a later one wins by 7 %"
-    asked = (*(p.shape for p in model.parameters()), size, *pairs, training) if model else ()
+    asked = (*(p.shape for p in model.parameters()), size, *pairs, training) if model is not None else ()
     if len(pairs) == 1 or asked in _found: return _found.get(asked, pairs[0])
-    model, threads = copy.deepcopy(model).train(training), torch.get_num_threads()
+    model, threads = copy.deepcopy(unwrapped(model)).train(training), torch.get_num_threads()
     best, seconds = pairs[0], {}
     torch.set_num_threads(1) # several would wait for each other, which counts as work
     try:
