@@ -2,6 +2,7 @@
 lists, real pictures."""
 import multiprocessing, os, shutil, signal, sys, time
 from collections import Counter
+from types import SimpleNamespace
 import numpy as np
 import pytest
 from conftest import run
@@ -146,8 +147,8 @@ def test_decoding_runs_ahead_of_the_disk_by_few_pictures(tmp_path, monkeypatch):
     "Or those that wait to be written fill the memory, as many as the dataset has"
     read = []
     def read_pet(record, size):
-        read.append(record)
-        return np.full((size, size, 4), record % 256, np.uint8)
+        read.append(record.number)
+        return np.full((size, size, 4), record.number % 256, np.uint8)
     def slow_disk(pixels, *args):
         for n, p in enumerate(pixels):
             if n % 500 == 0: time.sleep(.1)
@@ -155,7 +156,6 @@ def test_decoding_runs_ahead_of_the_disk_by_few_pictures(tmp_path, monkeypatch):
             yield p
     monkeypatch.setattr(pets, 'read_pet', read_pet)
     monkeypatch.setattr(pets, 'progress', slow_disk)
-    pets._write_cache(tmp_path/'cache.npy', range(2000), 2)
+    cache = decode_once([SimpleNamespace(files=(), number=n) for n in range(2000)], 2, tmp_path)
     assert sorted(read) == list(range(2000))
-    cache = np.load(tmp_path/'cache.npy', mmap_mode='r')
     np.testing.assert_array_equal(cache[:, 0, 0, 0], np.arange(2000) % 256)

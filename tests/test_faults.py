@@ -60,7 +60,7 @@ WRITERS = dict(
     onnx=lambda folder, checkpoint: export_checkpoint(checkpoint, folder/'pet.onnx', 'onnx'),
     json=lambda folder, checkpoint: write_json(LONG, folder/'config.json'),
     csv=lambda folder, checkpoint: write_csv([dict(dice=x) for x in LONG], folder/'history.csv'),
-    result=lambda folder, checkpoint: compare._append(
+    result=lambda folder, checkpoint: compare.append_result(
         folder/'results.jsonl', dict(recipe='ours', model='unet', seed=0, dice=LONG)),
     chapters=lambda folder, checkpoint: update_chapters(SAMPLES/'images', folder))
 
