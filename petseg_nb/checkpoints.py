@@ -17,7 +17,8 @@ from safetensors import safe_open
 from safetensors.torch import save
 from .core.config import TrainConfig, config_from, portable
 from .core.device import MEMORY_FORMATS, pick_device
-from .core.disk import FORMAT, replacing
+from .core.disk import CHECKPOINTS, FORMAT, replacing
+from .core.distributed import unwrapped
 from .core.errors import UserError
 from .core.images import HASH_LIMIT, hash_distances, perceptual_hash
 from .data import PetDataset
@@ -70,6 +71,11 @@ def read_safetensors(
     return state | dict(weights={key: tensor.float() if tensor.is_floating_point() else tensor
                                  for key, tensor in weights.items()})
 
+def _plain_names(weights):
+    "Without what `torch.compile` and `DataParallel` write before the name of each weight"
+    return {key.replace('_orig_mod.', '').removeprefix('module.'): tensor
+            for key, tensor in weights.items()}
+
 def _read_pickle(path):
     with warnings.catch_warnings():
         warnings.simplefilter('ignore') # of strange pickles; the error says it
@@ -86,7 +92,10 @@ def load_checkpoint(
     if path.is_dir(): path = path/'best.pt'
     if not path.is_file():
         raise UserError(f'{path} is not there, or is no file: give best.pt or last.pt of a run')
-    read = read_safetensors if path.suffix == '.safetensors' else _read_pickle
+    if path.suffix.lower() not in CHECKPOINTS:
+        raise UserError(f'{path} can not be loaded: a checkpoint ends in '
+                        f'{" or ".join(CHECKPOINTS)}: give best.pt or last.pt of a run')
+    read = read_safetensors if path.suffix.lower() == '.safetensors' else _read_pickle
     try: state = read(path)
     except PermissionError: raise
     except Exception: # whatever a stranger's file makes a reader raise
@@ -94,7 +103,8 @@ def load_checkpoint(
                   'best.pt or last.pt of a run')
     else: reason = _unfit(state)
     if reason: raise UserError(f'{path} can not be loaded: {reason}')
-    return state
+    return state | {part: _plain_names(state[part])
+                    for part in ('weights', 'average') if part in state}
 
 # %% ../nbs/workshop/runs/checkpoints.ipynb #74c25ce1
 def load_weights(
@@ -138,6 +148,7 @@ def save_model(
     "Write a model for `load_model`: its weights in float16, half the size, and no code"
     def half(name, t): # the few numbers of the normalisation stay exact
         return t.half() if t.is_floating_point() and not name.startswith('normalize.') else t
+    model = unwrapped(model)
     weights = {name: half(name, t).contiguous().cpu() for name, t in model.state_dict().items()}
     about = about | dict(format=FORMAT, version=petseg_nb.__version__, config=portable(config),
                          seen=getattr(model, 'seen', {}))

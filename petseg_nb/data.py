@@ -16,7 +16,7 @@ import torch
 from fastcore.basics import patch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
-from .core.pets import decode_once, find_pets, read_list, read_pet
+from .core.pets import check_pair, decode_once, find_pets, read_list, read_pet
 from .core.images import open_picture
 from .core.config import check_choice
 from .core.distributed import rank, world_size
@@ -96,7 +96,9 @@ class PetDataset(Dataset):
         mask = trimap_to_mask(cv2.extractChannel(pixels, 3), self.border) # (H, W)
         seed = self.seed, int(self.epoch), i
         if self.transform: image, mask = self.transform(image, mask, seed)
-        return torch.from_numpy(image.transpose(2, 0, 1).copy()), torch.from_numpy(mask)[None]
+        check_pair(image, mask)
+        image = image.transpose(2, 0, 1).copy()                           # (3, H, W)
+        return torch.from_numpy(image), torch.from_numpy(mask.copy())[None]
 
 # %% ../nbs/course/02_data.ipynb #513d56be
 def show_batch(

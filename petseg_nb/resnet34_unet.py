@@ -8,6 +8,7 @@ __all__ = ['MODELS', 'ResNet34Encoder', 'load_encoder', 'make_decoder', 'make_he
 # %% ../nbs/course/09_resnet34_unet.ipynb #0a69cb20
 import inspect
 from functools import partial
+from pathlib import Path
 import torch
 from torch import nn
 from .blocks import UpConv, check_input, make_layer, match_size
@@ -54,14 +55,18 @@ def load_encoder(
                          f'not {encoder.conv1.in_channels}')
     from torchvision.models import ResNet34_Weights  # takes longer to import than torch itself
     source = ResNet34_Weights.IMAGENET1K_V1
-    try: state = source.get_state_dict(progress=False, check_hash=True)
-    except OSError as error:
+    file = Path(torch.hub.get_dir())/'checkpoints'/Path(source.url).name
+    try:
+        state = source.get_state_dict(progress=False, check_hash=True)
+        known = {name: tensor for name, tensor in state.items() if not name.startswith('fc.')}
+        encoder.load_state_dict(encoder.state_dict() | known)
+    except Exception as error: # of the network, or of whatever is in the file
+        if file.exists():
+            raise UserError(f"{file} does not hold the encoder's weights, or not all of them: "
+                            'delete it, and try again') from error
         raise UserError(
             f"could not download the encoder's weights ({error}): connect to the network, or put "
-            f'{source.url} into {torch.hub.get_dir()}/checkpoints, or use encoder_weights=None'
-        ) from error
-    known = {name: tensor for name, tensor in state.items() if not name.startswith('fc.')}
-    encoder.load_state_dict(encoder.state_dict() | known)
+            f'{source.url} into {file.parent}, or leave out encoder_weights') from error
 
 # %% ../nbs/course/09_resnet34_unet.ipynb #dc37a56e
 def make_decoder(

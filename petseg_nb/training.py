@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, OneCycleLR, 
 from .core.config import TrainConfig, portable
 from .core.device import MEMORY_FORMATS, PRECISIONS, resolve
 from .core.disk import progress, save_checkpoint
-from .core.distributed import add_up, data_parallel, rank
+from .core.distributed import add_up, data_parallel, rank, unwrapped
 from .core.errors import UserError
 from .data import set_epoch
 from .losses import LOSSES
@@ -48,8 +48,9 @@ class Run:
         loss_fn=None, # `loss_fn(logits, masks)`, a scalar; None: the one that `config` names
     ):
         self.config, self.steps, self.device = config, steps, torch.device(config.device)
-        self.model = model.to(self.device, memory_format=MEMORY_FORMATS[config.memory_format])
-        self.net = data_parallel(self.model) # the model itself, unless processes train together
+        self.model = unwrapped(model).to( # without what `torch.compile` puts around it
+            self.device, memory_format=MEMORY_FORMATS[config.memory_format])
+        self.net = data_parallel(model) # the model itself, unless processes train together
         self.average = copy.deepcopy(self.model) if config.ema else self.model # is scored and kept
         self.loss_fn, self.dtype = loss_fn or LOSSES[config.loss], PRECISIONS[config.precision]
         self.optimizer = OPTIMIZERS[config.optimizer](

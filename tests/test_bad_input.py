@@ -4,7 +4,7 @@ remedy, and leaves nothing behind.
 A case is `command flags | words of the line | …`, and an indented line goes on with it; W is the
 folder of `world`, OUT one that is not there yet.
 """
-import io, json, os, re, shutil, sys, warnings
+import errno, io, json, os, pwd, re, shutil, sys, warnings
 from contextlib import redirect_stderr, redirect_stdout
 from functools import cache
 from importlib import import_module
@@ -130,6 +130,7 @@ def make_checkpoints(folder, pets):
     for name, state in states.items(): torch.save(state, folder/f'{name}.pt')
     torch.save(dict(weights=Crafted(folder/'ran'), config={}), folder/'runs_code.pt')
     os.mkfifo(folder/'fifo.pt')
+    for name in ('best.pth', 'best.onnx'): shutil.copy(folder/'best.pt', folder/name)
     (folder/'run').mkdir()
     (folder/'link.pt').symlink_to('link.pt')
 
@@ -145,6 +146,8 @@ def make_runs(folder, pets, checkpoint):
         deep='[' * 10**5, latin='{"data_path": "Kätzchen"}'.encode('latin-1'), right=text())
     for name, content in texts.items(): write_all(folder/name, {'config.json': content})
     (folder/'no_config').mkdir()
+    write_all(folder/'moved', {'config.json': text(data_path='/gone/pets')})
+    shutil.copy(checkpoint, folder/'moved')
     state = torch.load(checkpoint, weights_only=True)
     other = model_for(TrainConfig(**TINY | dict(width=8))).state_dict()
     lasts = dict(steps=state | dict(steps=99), part=state | dict(steps=3),
@@ -355,6 +358,19 @@ evaluate W/cp/best.pt --nope | unrecognized arguments: --nope
 predict | required: pictures
 predict W/cp/best.pt | best.pt is the network | name pictures too
 predict W/cp | cp is the network | name pictures too
+predict W/cp/best.pth W/pictures/good.png
+    | best.pth is neither a checkpoint (.pt, .safetensors) nor a picture | name best.pt or the folder
+predict W/cp/best.onnx W/pictures/good.png
+    | best.onnx is neither a checkpoint (.pt, .safetensors) nor a picture | name best.pt
+predict W/file W/pictures/good.png | file is neither a checkpoint | nor a picture | name best.pt
+predict W/runs/right W/pictures/good.png | right/best.pt is not there | give best.pt or last.pt
+predict W/runs W/pictures/good.png | runs holds neither best.pt nor a picture | name best.pt
+predict W/runs/20990101 W/pictures/good.png | 20990101 is not there | the folder of a run
+predict W/runs/2099* W/pictures/good.png | 2099* is not there | the folder of a run
+predict W/pictures/good.png W/cp/best.pt | best.pt is a network | name one, before the pictures
+predict W/cp/best.pt W/cp/light.safetensors W/pictures/good.png
+    | light.safetensors is a network | name one, before the pictures
+predict W/cp/best.pt W/runs/moved W/pictures/good.png | moved is a network | name one
 predict W/cp/best.pt W/pictures/good.png --threshold 2 | threshold=2.0 | use 0 to 1
 predict W/cp/best.pt W/pictures/good.png --threshold nan | threshold=nan | use 0 to 1
 predict W/cp/best.pt W/pictures/good.png --threshold x | --threshold | invalid float value: 'x'
@@ -424,6 +440,14 @@ train --config W/runs/word/config.json | word/config.json | size='32' | must be 
 train --config W/runs/zero/config.json | zero/config.json | epochs=0 | must be above 0
 train --config W/runs/infinite/config.json
     | infinite/config.json | learning_rate=inf | must be finite
+train --resume W/runs/moved
+    | /gone/pets is not there | moved/config.json names it | say with --data_path where they are
+train --config W/runs/moved/config.json
+    | /gone/pets is not there | moved/config.json names it | say with --data_path where they are
+evaluate W/runs/moved
+    | /gone/pets is not there | moved/config.json names it | say with --data_path where they are
+export W/runs/moved --quantize int8
+    | /gone/pets is not there | moved/config.json names it | say with --data_path where they are
 train --resume nowhere | nowhere/config.json is not there | or its folder to --resume
 train --resume W/file | file/config.json is not there | or its folder to --resume
 train --resume W/runs/no_config | config.json is not there | or its folder to --resume
@@ -458,6 +482,12 @@ train TINY --data_path W/pets --weights W/cp/best.pt --normalization half
 train TINY --data_path W/pets --weights W/cp/weights_nan.pt
     | weights_nan.pt has weights that are not finite
 train TINY --data_path W/pets --mask_value 255 | pets holds trimaps | leave out --mask_value
+evaluate W/cp/best.pth --data_path W/pets
+    | best.pth can not be loaded: a checkpoint ends in .pt or .safetensors | give best.pt or last.pt
+export W/cp/best.onnx --out OUT.onnx
+    | best.onnx can not be loaded: a checkpoint ends in .pt or .safetensors | give best.pt
+train TINY --data_path W/pets --weights W/cp/best.pth
+    | best.pth can not be loaded: a checkpoint ends in .pt or .safetensors | give best.pt
 evaluate W/cp/best.pt --data_path nowhere | nowhere holds no pets | give the folder
 evaluate W/cp/best.pt | cp has no config.json | give --data_path
 evaluate W/cp/best.pt --data_path W/pets --out_dir W/file | file can not be used | name another
@@ -790,6 +820,10 @@ def no_pets(folder):
     return scan_pets(folder)[:1]
 
 
+def transformed(world, transform):
+    return PetDataset(no_pets(world/'pets'), 16, transform=transform)[0]
+
+
 def opened(source):
     with open_picture(source) as image: image.load()
 
@@ -865,7 +899,7 @@ FUNCTIONS = {
         lambda w: Segmenter(UNet(width=4), 32).save('x.safetensors'),
     "device='tpu': use one of 'auto', 'cuda', 'mps', 'cpu'":
         lambda w: load_model(w/'cp'/'best.pt', 'tpu'),
-    'this machine has no cuda device: use auto or cpu':
+    "device='cuda': this machine has no cuda device, use auto or cpu":
         lambda w: load_model(w/'cp'/'best.pt', 'cuda'),
     'absent.pt is not there, or is no file: give best.pt': lambda w: load_checkpoint(w/'absent.pt'),
     'float64 is no picture: use uint8 from 0 to 255': lambda w: as_image(np.zeros((4, 4, 3))),
@@ -890,6 +924,14 @@ FUNCTIONS = {
         lambda w: read_list(w/'pets_words'/'annotations'/'trainval.txt'),
     'has no pictures for train: at least 2': lambda w: pet_dataloaders(w/'pets_one'),
     "border='edge': use 'pet'": lambda w: PetDataset([], border='edge'),
+    'a transform returned uint8 (16, 16, 3) and bool (16, 16): return NumPy arrays of uint8':
+        lambda w: transformed(w, lambda image, mask, seed: (image, mask > 0)),
+    'a transform returned float64 (16, 16, 3) and uint8 (16, 16): return NumPy arrays of uint8':
+        lambda w: transformed(w, lambda image, mask, seed: (image / 255, mask)),
+    'a transform returned uint8 (8, 16, 3) and uint8 (16, 16)':
+        lambda w: transformed(w, lambda image, mask, seed: (image[::2], mask)),
+    'a transform returned Image and uint8 (16, 16)':
+        lambda w: transformed(w, lambda image, mask, seed: (Image.fromarray(image), mask)),
     'size=0: use 1 or more pixels': lambda w: PetDataset(no_pets(w/'pets'), size=0),
     'train.txt names z, and images/ holds no such picture': lambda w: scan_own(w/'own_unknown'),
     'a.png has 256 values, so its edges are soft':
@@ -997,6 +1039,33 @@ def test_a_folder_that_is_not_yours(world, tmp_path, monkeypatch, command):
     status, _, err = run_case(command, world, tmp_path)
     assert status == 2 and err.count('\n') == 1 and str(tmp_path/'out') in err, err
     assert 'Permission denied' in err and 'name another' in err, err
+
+
+def test_without_a_home_a_command_asks_for_one(world, tmp_path, monkeypatch):
+    "In a container whose user is a number"
+    for name in ('HOME', 'XDG_CACHE_HOME'): monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, 'getpwuid', Mock(side_effect=KeyError))
+    status, _, err = run_case('train TINY --data_path W/pets --out_dir OUT', world, tmp_path)
+    assert status == 2 and err.count('\n') == 1 and 'set HOME or XDG_CACHE_HOME' in err, err
+    assert not (tmp_path/'out').exists()
+    status, _, err = run_case('train TINY --data_path ~/pets', world, tmp_path)
+    assert status == 2 and err.count('\n') == 1 and 'begins with ~' in err, err
+    status, out, err = run('train', ['--help'])
+    assert not status and not err and 'XDG_CACHE_HOME' in out
+
+
+@pytest.mark.parametrize('kind', ['ENOLCK', 'ENOTSUP', 'ENOSYS'])
+def test_a_cache_needs_a_file_system_with_locks(world, tmp_path, monkeypatch, kind):
+    "Also where the locks of another machine lie in the folder, which has them"
+    case = 'train TINY --data_path W/pets --out_dir OUT'
+    assert run_case(case, world, tmp_path)[0] == 0
+    number = getattr(errno, kind)
+    refuse = Mock(side_effect=OSError(number, os.strerror(number)))
+    monkeypatch.setattr('fcntl.flock', refuse)
+    status, _, err = run_case(case.replace('OUT', 'OUT/2'), world, tmp_path)
+    assert status == 2 and err.count('\n') == 1 and os.strerror(number) in err, err
+    assert f'{tmp_path}/cache/petseg_nb can not be used for decoded pictures' in err, err
+    assert 'set XDG_CACHE_HOME to a folder on another disk' in err and not (tmp_path/'out/2').exists()
 
 
 def test_a_cache_that_can_not_be_written(world, tmp_path, monkeypatch):

@@ -2,12 +2,13 @@
 lists, real pictures."""
 import multiprocessing, os, shutil, signal, sys, time
 from collections import Counter
+from types import SimpleNamespace
 import numpy as np
 import pytest
 from conftest import run
 from petseg_nb.core import pets
 from petseg_nb.core.pets import decode_once, read_list, read_pet
-from petseg_nb.data import course_split, scan_pets
+from petseg_nb.data import PetDataset, course_split, scan_pets
 from petseg_nb.datasets.audit import check_pets
 
 spawn = multiprocessing.get_context('spawn')
@@ -94,6 +95,15 @@ print(psutil.Process().num_threads() - before)
 """
 
 
+@pytest.mark.parametrize('flip', [np.fliplr, np.flipud, np.rot90])
+def test_what_numpy_flips_or_rotates_is_a_transform(flip, toy_pets):
+    "Views whose strides are negative, or in another order"
+    records = scan_pets(toy_pets)[:1]
+    dataset = PetDataset(records, 32, transform=lambda image, mask, seed: (flip(image), flip(mask)))
+    for plain, flipped in zip(PetDataset(records, 32)[0], dataset[0]):
+        assert np.array_equal(flipped.permute(1, 2, 0), flip(plain.permute(1, 2, 0).numpy()))
+
+
 @pytest.mark.skipif(os.cpu_count() == 1, reason='OpenCV has no other thread here')
 def test_a_command_augments_on_one_core(tmp_path):
     assert run(sys.executable, '-c', ALONE, cwd=tmp_path)[0] == '0\n'
@@ -137,8 +147,8 @@ def test_decoding_runs_ahead_of_the_disk_by_few_pictures(tmp_path, monkeypatch):
     "Or those that wait to be written fill the memory, as many as the dataset has"
     read = []
     def read_pet(record, size):
-        read.append(record)
-        return np.full((size, size, 4), record % 256, np.uint8)
+        read.append(record.number)
+        return np.full((size, size, 4), record.number % 256, np.uint8)
     def slow_disk(pixels, *args):
         for n, p in enumerate(pixels):
             if n % 500 == 0: time.sleep(.1)
@@ -146,7 +156,6 @@ def test_decoding_runs_ahead_of_the_disk_by_few_pictures(tmp_path, monkeypatch):
             yield p
     monkeypatch.setattr(pets, 'read_pet', read_pet)
     monkeypatch.setattr(pets, 'progress', slow_disk)
-    pets._write_cache(tmp_path/'cache.npy', range(2000), 2)
+    cache = decode_once([SimpleNamespace(files=(), number=n) for n in range(2000)], 2, tmp_path)
     assert sorted(read) == list(range(2000))
-    cache = np.load(tmp_path/'cache.npy', mmap_mode='r')
     np.testing.assert_array_equal(cache[:, 0, 0, 0], np.arange(2000) % 256)

@@ -1,6 +1,6 @@
 """Disks that are full, files that were damaged, processes that disappear, clocks that go back: what
 is left is whole, and the next start works."""
-import io, os, re, resource, signal, sys
+import errno, fcntl, io, os, re, resource, signal, sys, warnings
 from contextlib import contextmanager, redirect_stderr
 from datetime import datetime
 import numpy as np
@@ -60,7 +60,7 @@ WRITERS = dict(
     onnx=lambda folder, checkpoint: export_checkpoint(checkpoint, folder/'pet.onnx', 'onnx'),
     json=lambda folder, checkpoint: write_json(LONG, folder/'config.json'),
     csv=lambda folder, checkpoint: write_csv([dict(dice=x) for x in LONG], folder/'history.csv'),
-    result=lambda folder, checkpoint: compare._append(
+    result=lambda folder, checkpoint: compare.append_result(
         folder/'results.jsonl', dict(recipe='ours', model='unet', seed=0, dice=LONG)),
     chapters=lambda folder, checkpoint: update_chapters(SAMPLES/'images', folder))
 
@@ -149,6 +149,31 @@ def test_a_second_run_into_a_folder_is_refused(toy_pets, tmp_path):
             compare.compare_recipes(
                 ['crop_flip'], 1, ('unet',), (0,), tmp_path, data_path=str(toy_pets))
     assert whole_files(tmp_path) == {}
+
+
+@pytest.mark.parametrize('kind', ['ENOLCK', 'ENOTSUP', 'ENOSYS'])
+def test_a_run_goes_on_where_a_folder_can_not_be_locked(kind, tmp_path, monkeypatch):
+    "Also if a run was killed there, or has left its lock from a machine that has locks"
+    def refuse(*args): raise OSError(getattr(errno, kind), 'not here')
+    monkeypatch.setattr(fcntl, 'flock', refuse)
+    (tmp_path/'.lock').touch()
+    for again in range(2):
+        words = re.escape(f'{tmp_path} can not be locked (not here): start no second run in it')
+        with pytest.warns(UserWarning, match=words), alone_in(tmp_path): (tmp_path/'file').touch()
+        assert [path.name for path in tmp_path.iterdir()] == ['file']
+
+
+def test_a_second_writer_of_a_cache_says_that_it_waits(tmp_path, monkeypatch):
+    records = scan_pets(SAMPLES)
+    decode_once(records, 32, tmp_path)
+    cache, = tmp_path.glob('*.npy')
+    with open(f'{cache}.lock') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        def release(message): # whatever else it says fails here
+            assert message == f'{cache} is being written by another process: waiting for it'
+            fcntl.flock(lock, fcntl.LOCK_UN)
+        monkeypatch.setattr(warnings, 'warn', release)
+        assert len(decode_once(records, 32, tmp_path)) == len(records)
 
 
 HOLDS = """

@@ -8,8 +8,7 @@ import torch
 import torch.distributed as dist
 from petseg_nb import checkpoints, training
 from petseg_nb.book import lab, pages
-from petseg_nb.check import layers, models
-from petseg_nb.check import training as check_training
+from petseg_nb.check import check_training_step, check_unet, layers
 from petseg_nb.check.engine import Wrong
 from petseg_nb.cli import train
 from petseg_nb.cli.compare import petseg_compare
@@ -128,7 +127,8 @@ def test_jupyter_is_told_where_the_pictures_are(there, tmp_path, monkeypatch):
     if there: pictures.mkdir(parents=True)
     monkeypatch.setattr(os, 'environ', {})
     monkeypatch.setattr(os, 'execv', lambda program, words: started.append(words))
-    lab._start_jupyter(tmp_path/'nbs', ['--no-browser'])
+    monkeypatch.setattr(lab.petseg_nb, '__file__', str(tmp_path/'petseg_nb'/'__init__.py'))
+    lab.open_lab(['--', '--no-browser'])
     assert os.environ.get('PETSEG_DATA') == (str(pictures) if there else None)
     assert started[0][-1] == '--no-browser'
     assert f'--ServerApp.root_dir={tmp_path/"nbs"}' in started[0]
@@ -229,14 +229,22 @@ def test_a_rate_is_judged_by_its_last_ten_steps(monkeypatch):
     assert found == [(.1, 19.5), (.2, 44.5)] and rates == [.1] * 25 + [.2] * 25
 
 
-@pytest.mark.parametrize('first, last, learns', [
-    (.5, .4, False), (.5, .34, True), (1.4, 1.0, False), (1.4, .9, True)])
+def finding(report, probe):
+    found, = (f for f in report.findings if f.probe == probe)
+    return found
+
+
+@pytest.mark.parametrize('first, last, learns', [(1.4, 1.0, False), (.5, .34, True)])
 def test_a_step_that_learns_takes_off_three_tenths(first, last, learns):
-    step = SimpleNamespace(run=lambda net, batches: [first, last], batch=lambda: None)
-    words = f'in 60 steps on one batch, the loss went from {first:.3f} to {last:.3f}'
-    if learns: assert check_training._step_learns(step) == words
-    else:
-        with pytest.raises(Wrong, match=words): check_training._step_learns(step)
+    losses = []
+    def step(model, images, masks, loss_fn, optimizer): # a constant, and another at the end
+        loss_fn(model(images), masks)
+        losses.append(first if len(losses) < 59 else last)
+        return losses[-1]
+    found = finding(check_training_step(step), 'learns one batch')
+    assert found.ok == learns
+    said = f'in 60 steps on one batch, the loss went from {first:.3f} to {last:.3f}'
+    assert found.evidence == said
 
 
 PEERS = dict(dice='f1_score', iou='jaccard_index', precision='precision', recall='recall',
@@ -255,11 +263,15 @@ def test_scores_that_a_checker_counts_are_those_of_torchmetrics(score, peer):
     assert pooled == pytest.approx(theirs(pred, mask.int()).item())
 
 
-def test_a_hidden_change_is_no_place(monkeypatch):
-    nothing = torch.zeros(1, 1, 64, 64)
-    monkeypatch.setattr(models, '_answers', lambda net, x, z: (nothing, nothing, False))
-    net = SimpleNamespace(size=64, pictures=lambda: torch.zeros(1, 3, 64, 64))
-    assert models._net_place(net) == 'the end of the model hides it'
+class Hides(torch.nn.Conv2d):
+    "Multiplies its answer by zero"
+    def __init__(self): super().__init__(3, 1, 1)
+    def forward(self, x): return 0 * super().forward(x)
+
+
+def test_a_hidden_change_is_no_place():
+    found = finding(check_unet(Hides), 'answers where the picture changes')
+    assert found.ok and found.evidence == 'the end of the model hides it'
 
 
 @pytest.mark.parametrize('args, kernels, cause', [
@@ -270,7 +282,7 @@ def test_a_wrong_shortcut_is_named(args, kernels, cause, monkeypatch):
     def weights(call): return [torch.zeros(8, 8, call.kernel, call.kernel)]
     monkeypatch.setattr(layers, 'weights_of', weights)
     monkeypatch.setattr(layers, 'story_of', lambda calls: 'CC')
-    with pytest.raises(Wrong) as wrong: layers._res_layers(args, calls)
+    with pytest.raises(Wrong) as wrong: layers.as_res_block(args, None, None, calls)
     assert cause in str(wrong.value.cause) and bool(wrong.value.cause) == bool(cause)
 
 
@@ -288,7 +300,7 @@ def share(monkeypatch):
         monkeypatch.setattr(torch, 'set_num_threads', chosen.append)
         time = SimpleNamespace(monotonic=lambda: clock[0], sleep=sleep, process_time=lambda: 0.)
         monkeypatch.setattr(device, 'time', time)
-        monkeypatch.setattr(device, '_seconds_worked', seconds_worked)
+        monkeypatch.setattr(device, 'seconds_worked', seconds_worked)
         seen = {} if first else dict(seen=(100., 50., 0.), most=4, threads=4)
         monkeypatch.setattr(device, '_SHARE', seen)
         device.share_cores()
@@ -315,4 +327,4 @@ def test_a_core_that_is_not_counted_is_no_error(monkeypatch):
     times = [SimpleNamespace(user=1., system=2.), SimpleNamespace(user=4., system=0.)]
     monkeypatch.setattr(device.psutil, 'cpu_times', lambda percpu: times)
     monkeypatch.setattr(os, 'sched_getaffinity', lambda pid: {1, 2}, raising=False)
-    assert device._seconds_worked()[1] == 4.
+    assert device.seconds_worked()[1] == 4.

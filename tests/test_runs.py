@@ -4,6 +4,7 @@ import io, json, multiprocessing, shutil, signal, time
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import fields, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 import pytest
@@ -93,6 +94,39 @@ def test_a_run_with_an_average_predicts_with_it(tmp_path):
     save_checkpoint(state, tmp_path/'last.pt')
     loaded = load_model(tmp_path/'last.pt', 'cpu')[0].state_dict()
     assert all(torch.equal(loaded[name], value) for name, value in average.state_dict().items())
+
+
+WRAPPERS = dict(
+    data_parallel=torch.nn.DataParallel, compiled=partial(torch.compile, backend='eager'),
+    both=lambda model: torch.nn.DataParallel(torch.compile(model, backend='eager')))
+
+
+@pytest.mark.parametrize('wrapper', WRAPPERS)
+def test_a_wrapped_model_leaves_a_run_like_any_other(wrapper, toy_pets, tmp_path):
+    config = replace(SMALL, data_path=str(toy_pets), size=32, epochs=1, ema=.9)
+    wrap, runs = WRAPPERS[wrapper], {name: tmp_path/name for name in ('plain', 'wrapped')}
+    for name, folder in runs.items():
+        model = model_for(config)
+        resumable_fit(wrap(model) if name == 'wrapped' else model, new_loaders(config), config,
+                      folder, quiet=True)
+    for file in ('best.pt', 'last.pt'):
+        plain, ours = (torch.load(folder/file, weights_only=True) for folder in runs.values())
+        for part in {'weights', 'average'} & {*plain}:
+            for key, value in plain[part].items(): assert torch.equal(value, ours[part][key]), key
+    longer = replace(config, epochs=2) # a wrapped model continues a run, and a plain one
+    for model in (wrap(model_for(config)), model_for(longer)):
+        resumable_fit(model, new_loaders(longer), longer, runs['wrapped'], quiet=True)
+
+
+@pytest.mark.parametrize('wrapper', WRAPPERS)
+def test_weights_that_were_saved_with_a_prefix_are_read(wrapper, tmp_path):
+    "As loops of others save them, and ours did before it took the wrapper off"
+    model = model_for(SMALL)
+    wrapped = WRAPPERS[wrapper](model).state_dict()
+    assert not wrapped.keys() & model.state_dict().keys()
+    save_checkpoint(dict(config=portable(SMALL), weights=wrapped), tmp_path/'best.pt')
+    loaded = load_model(tmp_path, 'cpu')[0].state_dict()
+    for key, value in model.state_dict().items(): assert torch.equal(loaded[key], value), key
 
 
 def test_clipping_acts_on_the_gradient_in_its_own_size():

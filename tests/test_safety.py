@@ -1,7 +1,7 @@
 """What lets nothing in: no code out of files, no path out of a folder, no download without a
 checksum, no server for others."""
 import ast, io, re, tarfile
-import pytest, yaml
+import pytest, torch, yaml
 from conftest import ROOT
 from petseg_nb.core.errors import UserError
 
@@ -60,6 +60,21 @@ def test_the_encoder_is_downloaded_with_its_checksum(monkeypatch):
     (url, kwargs), = asked
     # the hash is a part of the name
     assert kwargs['check_hash'] and re.search(r'-[0-9a-f]{8}\.pth$', url)
+
+
+@pytest.mark.parametrize('content', [b'', b'<html>Please sign in</html>', 'cut', 'other'])
+def test_an_encoder_that_was_cut_off_is_named(content, tmp_path, monkeypatch):
+    "A file that was put there by hand, or that a proxy answered with: PyTorch does not look at it"
+    from torchvision.models import ResNet34_Weights
+    from petseg_nb.resnet34_unet import ResNet34Encoder, load_encoder
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    file = tmp_path/'hub'/'checkpoints'/ResNet34_Weights.IMAGENET1K_V1.url.rpartition('/')[2]
+    file.parent.mkdir(parents=True)
+    torch.save({'bn1.weight': torch.ones(3)}, file)
+    if content == 'cut': content = file.read_bytes()[:-100]
+    if content != 'other': file.write_bytes(content)
+    words = re.escape(f"{file} does not hold the encoder's weights, or not all of them: delete it")
+    with pytest.raises(UserError, match=words): load_encoder(ResNet34Encoder(), 'imagenet')
 
 
 def test_the_server_is_for_this_machine(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ __all__ = ['petseg_evaluate']
 # %% ../../nbs/workshop/cli/evaluate.ipynb #8e0c8938
 import argparse
 from pathlib import Path
-from .common import cache_dir, own_process, read_config, run_command
+from .common import cache_dir, own_process, read_config, run_command, saved_pictures
 from ..core.config import CHOICES
 from ..core.errors import UserError
 
@@ -43,7 +43,7 @@ def _data_of(args, run_dir):
     if not path.exists():
         raise UserError(f'{run_dir} has no config.json, which names the pictures: give --data_path')
     config = read_config(path)
-    return config.data_path, args.mask_value or config.mask_value
+    return saved_pictures(config, path), args.mask_value or config.mask_value
 
 def _datasets(args, config, run_dir):
     "The folder of the pictures, and a dataset of the split asked for and of those that validate"

@@ -8,7 +8,7 @@ __all__ = ['petseg_export']
 # %% ../../nbs/workshop/cli/export.ipynb #dbd10e8d
 import argparse
 from pathlib import Path
-from .common import read_config, run_command
+from .common import read_config, run_command, saved_pictures
 from ..core.errors import UserError
 
 # %% ../../nbs/workshop/cli/export.ipynb #93cac94b
@@ -51,7 +51,7 @@ def _data_path(args):
     "The folder of the pictures that calibrate"
     if args.data_path: return args.data_path
     settings = args.checkpoint.with_name('config.json')
-    if settings.is_file(): return read_config(settings).data_path
+    if settings.is_file(): return saved_pictures(read_config(settings), settings)
     raise UserError('--quantize int8 calibrates on pictures: name their folder with --data_path')
 
 # %% ../../nbs/workshop/cli/export.ipynb #0f4d9463

@@ -6,7 +6,7 @@
 __all__ = ['petseg_predict']
 
 # %% ../../nbs/workshop/cli/predict.ipynb #99b21865
-import argparse, io, os, sys, time
+import argparse, io, mimetypes, os, sys, time
 from collections import Counter
 from pathlib import Path
 from .common import own_process, run_command
@@ -42,14 +42,38 @@ _PREDICT_FLAGS = dict(
                dict(choices=CHOICES['precision'], default='auto')))
 
 # %% ../../nbs/workshop/cli/predict.ipynb #c11p0003
+def _is_network(word):
+    "Whether a word names a network: a checkpoint by its ending, or a run's folder"
+    from petseg_nb.core.disk import CHECKPOINTS
+    path, files = Path(word), ('config.json', 'best.pt', 'last.pt') # of a run
+    return (word == 'pretrained' or path.suffix.lower() in CHECKPOINTS
+            or any((path/file).exists() for file in files))
+
+def _is_picture(path):
+    "Whether the ending of a file says that it is a picture or, if not, its content"
+    if (mimetypes.guess_type(path, strict=False)[0] or '').startswith('image/'): return True
+    from petseg_nb.core.images import open_picture
+    try:
+        with open_picture(path): return True
+    except UserError: return False
+
 def _checkpoint(words):
     "The checkpoint at the beginning of `words`, or the package's own, and the pictures"
-    first, *others = words
-    a_file = Path(first).suffix in ('.pt', '.safetensors') or (Path(first)/'best.pt').exists()
-    if first == 'pretrained' or a_file: return first, others
-    print("petseg_predict: with the package's own model, which knows cats and dogs",
-          file=sys.stderr)
-    return 'pretrained', words
+    from petseg_nb.runs.folders import find_pictures
+    first, *pictures = words
+    if not _is_network(first):
+        if first != '-' and not any(map(_is_picture, find_pictures([first]))):
+            what = 'is neither a checkpoint (.pt, .safetensors) nor a picture'
+            if Path(first).is_dir(): what = 'holds neither best.pt nor a picture'
+            elif not Path(first).exists(): what = 'is not there'
+            raise UserError(f'{first} {what}: name best.pt or the folder of a run, then pictures')
+        first, pictures = 'pretrained', words
+    for word in pictures:
+        if _is_network(word): raise UserError(f'{word} is a network: name one, before the pictures')
+    if pictures == words:
+        print("petseg_predict: with the package's own model, which knows cats and dogs",
+              file=sys.stderr)
+    return first, pictures
 
 def _predict_flags(argv):
     parser = argparse.ArgumentParser('petseg_predict', description=_PREDICT, epilog=_LIMITS)

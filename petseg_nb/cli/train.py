@@ -12,8 +12,9 @@ from dataclasses import asdict, replace
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
-from .common import (
-    TOY_PETS, add_config_flags, cache_dir, own_process, read_config, run_command)
+from petseg_nb.cli.common import (
+    TOY_PETS, add_config_flags, cache_dir, own_process, read_config, run_command,
+    saved_pictures)
 from ..core.config import CHOICES, TOYS, TrainConfig
 from ..core.distributed import first_alone, join_launch, leave_launch, rank, world_size
 from ..core.errors import UserError
@@ -28,7 +29,8 @@ def _train_parser():
         'petseg_train',
         description='Train a segmentation network. Without --data_path: on toy pets that it draws, '
         'with --' + ' --'.join(f'{name} {value}' for name, value in TOYS.items()) + '.',
-        epilog=f'Decoded pictures are kept in {cache_dir()}, which can be deleted at any time.')
+        epilog='Decoded pictures are kept in ~/.cache/petseg_nb, or in petseg_nb in XDG_CACHE_HOME, '
+        'which can be deleted at any time.')
     add_config_flags(parser)
     parser.add_argument('--recipe', choices=CHOICES['recipe'],
                         help="start with a course report's settings, or with our best ones; then "
@@ -52,7 +54,9 @@ def _starting_config(path, recipe, flags):
     if flags.get('weights'): flags = _settings_of(flags['weights']) | flags
     if path:
         if 'device' in flags: flags = dict(precision='auto', memory_format='auto') | flags
-        return read_config(Path(path), **flags)
+        config = read_config(Path(path), **flags)
+        if not flags.get('data_path'): saved_pictures(config, path)
+        return config
     if not recipe: return TrainConfig(**flags if flags.get('data_path') else TOYS | flags)
     from petseg_nb.recipes import recipe_config
     return recipe_config(recipe, **flags)
@@ -63,7 +67,8 @@ def _resumed(run_dir, changes):
     if wrong := [name for name in changes if name not in MAY_CHANGE]:
         raise UserError('--resume continues a run with its own settings: leave out '
                         f'--{" --".join(wrong)}')
-    saved = read_config(run_dir/'config.json')
+    saved = read_config(path := run_dir/'config.json')
+    if 'data_path' not in changes: saved_pictures(saved, path)
     changes = {name: value for name, value in changes.items() if value != getattr(saved, name)}
     if not changes: return saved
     said = [f'{name} {value} instead of {getattr(saved, name)}' for name, value in changes.items()]

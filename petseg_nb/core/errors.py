@@ -25,7 +25,8 @@ def need_packages(
                         f"pip install 'petseg_nb[{extra}]'")
 
 # %% ../../nbs/workshop/core/errors.ipynb #fa110002
-_NO_MEMORY = r'\w*Memory|RuntimeError .*(allocate|ALLOC_FAILED|could not create a)'
+_NO_MEMORY = (r'\w*Memory|OSError .*Cannot allocate'
+              r'|RuntimeError .*(allocate|ALLOC_FAILED|could not create a)')
 _KNOWN = { # how an error begins: its remedy
     'ValueError Expected more than 1 value per channel':
         'a part of a batch has one picture, which is too little for BatchNorm at this size: raise '
@@ -36,7 +37,7 @@ _KNOWN = { # how an error begins: its remedy
         'a worker that prepares pictures was killed, as where memory is short: use fewer '
         '--workers, and continue a run with --resume',
     'RuntimeError Could not determine home':
-        'a path begins with ~ and a name that nobody has here: write it in full'}
+        'a path begins with ~, and that home folder is not known here: write it in full'}
 
 def _named(error): return f'{type(error).__name__} {error}'
 
@@ -52,9 +53,11 @@ def explain(
 ) -> str: # one line; any other error is a bug, and raised again
     "What went wrong, and what to do"
     if isinstance(error, UserError): return str(error)
-    if isinstance(error, OSError) and error.strerror:
-        name = os.fsdecode(error.filename or 'a file').removesuffix('.part')
+    if isinstance(error, OSError) and error.filename:
+        name = os.fsdecode(error.filename).removesuffix('.part')
         return f'{name} can not be used ({error.strerror}): name another, or set it right'
     for words, remedy in _KNOWN.items():
         if re.match(words, _named(error), re.S): return remedy
+    if isinstance(error, OSError) and error.strerror:
+        return f'the system refused something ({error.strerror}): set that right, and try again'
     raise error
