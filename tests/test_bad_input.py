@@ -496,7 +496,7 @@ evaluate W/cp/best.pt --data_path W/pets --out_dir /dev/null/x
 evaluate W/cp/best.pt --mask_value 255 --data_path W/pets
     | pets holds trimaps | leave out --mask_value
 evaluate W/cp/best.pt --split test --data_path W/pets_no_picture
-    | has no test pictures | give another --split
+    | has no test pictures | give --split valid
 predict W/cp/best.pt W/pictures/good.png --out_dir W/file
     | --out_dir | file can not be used | name another folder
 predict W/cp/best.pt W/pictures/good.png --out_dir /proc/x
@@ -696,7 +696,7 @@ no_config.safetensors | can not be loaded: it is not a checkpoint of petseg_trai
 # a picture that can't be predicted: words, status 1
 PICTURES = '''
 nowhere.png | is not there, or is no file | restore it, or leave it out
-dir.png | is not there, or is no file
+dir.png | dir.png holds no picture | name another folder
 fifo.png | is not there, or is no file | restore it, or leave it out
 broken_link.png | is not there, or is no file | restore it, or leave it out
 loop.png | is not there, or is no file | restore it, or leave it out

@@ -11,7 +11,7 @@ from petseg_nb.core.config import TrainConfig, portable
 from petseg_nb.core.disk import save_checkpoint
 from petseg_nb.data import pet_dataloaders
 from petseg_nb.inference import Segmenter
-from petseg_nb.runs.folders import decode_rle
+from petseg_nb.runs.folders import decode_rle, find_pictures
 from petseg_nb.resnet34_unet import MODELS
 from petseg_nb.training import fit
 from petseg_nb.checkpoints import model_for
@@ -313,3 +313,11 @@ def test_memory_grows_by_few_bytes_a_pixel(checkpoint, tmp_path, mode, suffix, f
         assert Image.open(tmp_path/'out'/f'{size[0]}_mask.png').size == size
     small, large = (width * height for width, height in sizes)
     assert (used[1] - used[0]) / (large - small) <= most
+
+
+def test_a_folder_says_that_it_does_not_look_into_subfolders(tmp_path):
+    inner, trip = tmp_path/'trip'/'day 1'/'p.png', tmp_path/'trip'
+    inner.parent.mkdir(parents=True), inner.touch(), (trip/'.cache').mkdir()
+    with pytest.warns(UserWarning, match=r"trip has subfolders .* \(1\): name them too, or all"):
+        assert list(find_pictures([str(trip)])) == [trip]
+    assert list(find_pictures([f'{trip}/**'])) == [inner] # as the warning says
