@@ -359,7 +359,7 @@ predict | required: pictures
 predict W/cp/best.pt | best.pt is the network | name pictures too
 predict W/cp | cp is the network | name pictures too
 predict W/cp/best.pth W/pictures/good.png
-    | best.pth is neither a checkpoint (.pt, .safetensors) nor a picture | name best.pt or the folder
+    | best.pth is neither a checkpoint (.pt, .safetensors) nor a picture | name best.pt
 predict W/cp/best.onnx W/pictures/good.png
     | best.onnx is neither a checkpoint (.pt, .safetensors) nor a picture | name best.pt
 predict W/file W/pictures/good.png | file is neither a checkpoint | nor a picture | name best.pt
@@ -465,7 +465,7 @@ train TINY --data_path W/no_pets | no_pets holds no pets | give the folder
 train TINY --data_path W/circle | circle holds no pets | give the folder
 train TINY --data_path W/pictures/fifo.png | fifo.png holds no pets | give the folder
 train TINY --data_path W/pets_no_images | pets_no_images holds no pets | give the folder
-train TINY --data_path ~nobody_of_that_name/pets | begins with ~ | write it in full
+train TINY --data_path ~nobody_of_that_name/pets | set HOME, or write a path that begins with ~ in full
 train TINY --data_path /dev/null | /dev/null holds no pets
 train TINY --data_path W/pets --out_dir /dev/null/runs
     | /dev/null/runs | Not a directory | name another
@@ -1065,7 +1065,8 @@ def test_a_cache_needs_a_file_system_with_locks(world, tmp_path, monkeypatch, ki
     status, _, err = run_case(case.replace('OUT', 'OUT/2'), world, tmp_path)
     assert status == 2 and err.count('\n') == 1 and os.strerror(number) in err, err
     assert f'{tmp_path}/cache/petseg_nb can not be used for decoded pictures' in err, err
-    assert 'set XDG_CACHE_HOME to a folder on another disk' in err and not (tmp_path/'out/2').exists()
+    assert 'set XDG_CACHE_HOME to a folder on another disk' in err, err
+    assert not (tmp_path/'out/2').exists()
 
 
 def test_a_cache_that_can_not_be_written(world, tmp_path, monkeypatch):

@@ -29,8 +29,8 @@ def _train_parser():
         'petseg_train',
         description='Train a segmentation network. Without --data_path: on toy pets that it draws, '
         'with --' + ' --'.join(f'{name} {value}' for name, value in TOYS.items()) + '.',
-        epilog='Decoded pictures are kept in ~/.cache/petseg_nb, or in petseg_nb in XDG_CACHE_HOME, '
-        'which can be deleted at any time.')
+        epilog='Decoded pictures are kept in ~/.cache/petseg_nb, or in petseg_nb in '
+        'XDG_CACHE_HOME, which can be deleted at any time.')
     add_config_flags(parser)
     parser.add_argument('--recipe', choices=CHOICES['recipe'],
                         help="start with a course report's settings, or with our best ones; then "

@@ -66,8 +66,9 @@ def _trial_size(model, size):
 
 def _fastest(model, size, pairs, training):
     "The pair of precision and memory format that takes the least time; a later one wins by 7 %"
-    asked = (*(p.shape for p in model.parameters()), size, *pairs, training) if model is not None else ()
-    if len(pairs) == 1 or asked in _found: return _found.get(asked, pairs[0])
+    if len(pairs) == 1: return pairs[0]
+    asked = (*(p.shape for p in model.parameters()), size, *pairs, training)
+    if asked in _found: return _found[asked]
     model, threads = copy.deepcopy(unwrapped(model)).train(training), torch.get_num_threads()
     best, seconds = pairs[0], {}
     torch.set_num_threads(1) # several would wait for each other, which counts as work

@@ -37,7 +37,7 @@ _KNOWN = { # how an error begins: its remedy
         'a worker that prepares pictures was killed, as where memory is short: use fewer '
         '--workers, and continue a run with --resume',
     'RuntimeError Could not determine home':
-        'a path begins with ~, and that home folder is not known here: write it in full'}
+        'a home folder is not known here: set HOME, or write a path that begins with ~ in full'}
 
 def _named(error): return f'{type(error).__name__} {error}'
 
