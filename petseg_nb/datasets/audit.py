@@ -36,10 +36,11 @@ ADVICE = {
                      'they are joined; take the others out',
     'name used twice': 'rename or delete one of them',
     'mask of another size': 'draw it on this picture, and resize neither',
-    'soft edges': 'take what is brighter than the middle for the object, with --mask_value ">127" '
-                  'where white is 255; or draw it with hard edges and save as PNG, not JPEG',
-    'more than two values': 'name the value of the object with --mask_value, or take all that is '
-                            'not black for the object with --mask_value nonzero',
+    'soft edges': 'count what is brighter than the middle as the object, with --mask_value ">127" if '
+                  'white is 255; or draw it with hard edges and save as PNG, not JPEG',
+    'photo for a mask': 'draw the object, in one colour on black, and save as PNG',
+    'more than two values': 'name the value of the object with --mask_value, or count all but the '
+                            'background as the object with --mask_value nonzero',
     'no black': 'name the value of the object with --mask_value',
     'no drawing of labelme': 'save it with labelme, or draw a PNG',
     'drawing not in UTF-8': 'open it in a text editor, and save it as UTF-8',

@@ -22,6 +22,7 @@ from ..data import course_split, scan_pets
 from .audit import (
     ADVICE, Defect, Mistake, check_pets, copies, defect_table, picture_defects)
 from .labelme import read_drawing
+from .layout import PICTURES, contents, need_pets, visible
 
 # %% ../../nbs/workshop/datasets/own.ipynb #429b2f09
 _PARTS = 'train', 'valid', 'test'
@@ -125,9 +126,9 @@ def read_mask(
     pixels, names, lines = _read_any(path, mask_value, size)
     is_drawing = path.suffix.lower() == '.json'
     if is_drawing and _is_threshold(mask_value): mask_value = '' # its edges are hard
+    if not names: raise Mistake('photo for a mask', path, 'has over 65536 colours')
     if not is_drawing and _is_soft(path, pixels, names, mask_value):
-        raise Mistake('soft edges', path,
-                      f'has {len(names) or "over 65536"} values, so its edges are soft')
+        raise Mistake('soft edges', path, f'has {len(names)} values, so its edges are soft')
     mask = np.zeros(pixels.shape[:2], bool)             # (H, W)
     for value in _choose(path, names, mask_value):
         if kind := lines.get(names[value][0]):
@@ -139,13 +140,14 @@ def read_mask(
 # %% ../../nbs/workshop/datasets/own.ipynb #7e7a3d11
 def _is_soft(path, pixels, names, mask_value):
     "Whether the values of a mask come from JPEG or a blurred edge, and none of them is an object"
-    if _is_threshold(mask_value) or 0 < len(names) <= 2: return False
-    if not names or path.suffix.lower() in ('.jpg', '.jpeg', '.jfif', '.jpe'): return True
+    if _is_threshold(mask_value) or len(names) <= 2: return False
+    if path.suffix.lower() in ('.jpg', '.jpeg', '.jfif', '.jpe'): return True
     if mask_value or len(names) == 3: return False # a line of one pixel around the object
     grey = pixels if pixels.ndim == 2 else pixels[..., :3].mean(-1)           # (H, W)
-    corner = grey[:-1, :-1]
+    low, high, corner = grey.min(), grey.max(), grey[:-1, :-1]
+    if high - low == len(names) - 1 < 255: return False # numbers without a gap
     even = (corner == grey[1:, :-1]) & (corner == grey[:-1, 1:])
-    between = (corner != grey.min()) & (corner != grey.max())
+    between = (corner != low) & (corner != high)
     return between.any() and even[between].mean() < .15
 
 def _background(names):
@@ -207,15 +209,12 @@ class OwnRecord:
                        f'{self.image.name} is shown with {size[0]} x {size[1]}')
 
 # %% ../../nbs/workshop/datasets/own.ipynb #8bb1ebd0
-_PICTURES = {'.jpg', '.jpeg', '.jfif', '.png', '.gif', '.webp', '.bmp', '.tif', '.tiff'}
-_MASKS = {*_PICTURES, '.json'}
-
-def _visible(folder): return [p for p in sorted(folder.iterdir()) if not p.name.startswith('.')]
+_MASKS = {*PICTURES, '.json'}
 
 def _by_name(folder, endings):
     "The files of a folder by their names without endings, a list for each"
     files = defaultdict(list)
-    for path in _visible(folder):
+    for path in visible(folder):
         if path.suffix.lower() in endings:
             files[unicodedata.normalize('NFC', path.stem)].append(path)
     return dict(files)
@@ -227,7 +226,7 @@ def _owner(mask, pictures):
 
 def _files_in(root):
     "Pictures and masks by their names, and the names of each picture's masks; None has the rest"
-    pictures, masks = _by_name(root/'images', _PICTURES), _by_name(root/'masks', _MASKS)
+    pictures, masks = _by_name(root/'images', PICTURES), _by_name(root/'masks', _MASKS)
     owned = defaultdict(list)
     for name in masks:
         owned[name if name in pictures else _owner(name, pictures)].append(name)
@@ -273,6 +272,21 @@ def _is_own(path):
         raise UserError(f'{root} holds masks/ and annotations/: take one of them out')
     return own
 
+def _scan_pets(path, mask_value):
+    need_pets(path)
+    records = scan_pets(path)
+    if mask_value: raise UserError(f'{path} holds trimaps: leave out --mask_value')
+    return records
+
+def _no_picture(root):
+    "The line for a folder of your own without a picture"
+    images = root/'images'
+    if _by_name(images, PICTURES): remedy = 'write names of its pictures into the lists'
+    elif any(p.is_dir() for p in visible(images)):
+        remedy = 'folders in it are not read, so move their files up, here and in masks/'
+    else: remedy = 'save pictures in it, as JPEG or PNG'
+    return f'{images} holds no picture that is to be used ({contents(images)}): {remedy}'
+
 def _need_object(records):
     "`UserError` if no mask has the value that is to be the object"
     if any((np.array(r.read_trimap()) == 1).any() for r in records): return
@@ -289,12 +303,9 @@ def split_records(
     mask_value:str='', # the object in your own masks; empty: what is not black
 ) -> dict: # part to records; of your own pictures only parts that have any, of pets all three
     "The records of a dataset in their parts, of pets or of your own pictures"
-    if not _is_own(path):
-        parts = course_split(scan_pets(path))
-        if mask_value: raise UserError(f'{path} holds trimaps: leave out --mask_value')
-        return parts
+    if not _is_own(path): return course_split(_scan_pets(path, mask_value))
     records = scan_own(path, mask_value)
-    if not records: raise UserError(f'{path}/images holds no picture that is to be used')
+    if not records: raise UserError(_no_picture(Path(path).expanduser()))
     if mask_value: _need_object(records)
     parts = {part: [r for r in records if r.split == part] for part in _PARTS}
     return {part: some for part, some in parts.items() if some}
@@ -331,7 +342,7 @@ def _check_own(path, mask_value):
     pictures, masks, owned = files = _files_in(root)
     split = _split_names(root, pictures)
     defects = [Defect('foreign file', p) for folder in ('images', 'masks')
-               for p in _visible(root/folder) if p.suffix.lower() not in _MASKS]
+               for p in visible(root/folder) if p.suffix.lower() not in _MASKS]
     defects += [Defect('mask without picture', masks[n][0]) for n in owned[None]]
     defects += [Defect('picture in no list', pictures[n][0]) for n in pictures if n not in split]
     for name in progress(split, 'checking'):
@@ -349,7 +360,8 @@ def check_data(
     mask_value:str='', # likewise
 ) -> str: # lines of text
     "What `petseg_check_data` says about a dataset"
-    if not _is_own(data_path): return defect_table(check_pets(scan_pets(data_path)))
+    if not _is_own(data_path):
+        return defect_table(check_pets(_scan_pets(data_path, mask_value)))
     defects, shares = _check_own(data_path, mask_value)
     if mask_value and shares and not any(shares.values()):
         raise _no_such_value(next(iter(shares)))
@@ -358,7 +370,7 @@ def check_data(
     lines += [f'{kind}: {ADVICE[kind]}' for kind in dict.fromkeys(d.kind for d in defects)
               if kind in ADVICE]
     if joined := [1 + len(record.others) for record in shares if record.others]:
-        lines.append(f'joined masks: {min(joined)} to {max(joined)} in {len(joined)} pictures')
+        lines.append(f'{len(joined)} pictures have up to {max(joined)} masks, which are joined')
     if shares:
         parts, of = ', '.join(f'{count[part]} {part}' for part in _PARTS), shares.values()
         lines.append(f'readable masks: {parts}; the object covers {min(of):.0%} to {max(of):.0%} '
