@@ -14,7 +14,7 @@ from collections import defaultdict
 from functools import partial
 from math import ceil
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from petseg_nb.augment import Augment
 from petseg_nb.checkpoints import model_for
 from petseg_nb.core.config import TrainConfig
@@ -24,6 +24,7 @@ from petseg_nb.datasets.own import parts_to_train
 from petseg_nb.evaluation import evaluate, summarize_pictures
 from petseg_nb.inference import predict_probabilities
 from petseg_nb.training import fit
+from scipy.stats import ttest_rel
 
 THREE = 'Abyssinian', 'Bengal', 'american_bulldog'
 LITE = dict(model='lite_unet', normalization='half')
@@ -68,8 +69,13 @@ if __name__ == '__main__':
             row = score(args.pets, args.results.with_suffix('.cache'), args.size, args.steps, seed,
                         **settings)
             with args.results.open('a') as file: file.write(json.dumps(dict(way=way) | row) + '\n')
-    by_way = defaultdict(list)
-    for row in rows(): by_way[row['way']].append(row['dice'])
-    for way, values in by_way.items():
-        spread = stdev(values) if len(values) > 1 else 0
-        print(f'{way:32} {mean(values):.3f} +- {spread:.3f} ({len(values)} seeds)')
+    dice = defaultdict(list) # of each way, by seed
+    for row in sorted(rows(), key=lambda row: row['seed']): dice[row['way']].append(row['dice'])
+    before = None
+    for way in WAYS:
+        gain = ''
+        if before:
+            low, high = ttest_rel(dice[way], before).confidence_interval()
+            gain = f'   {mean(dice[way]) - mean(before):+.3f} [{low:+.3f}, {high:+.3f}]'
+        print(f'{way:32} {mean(dice[way]):.3f}{gain}')
+        before = dice[way]

@@ -1,5 +1,5 @@
 """Your own pictures, as you use them: each mistake with its line, and commands from end to end."""
-import base64, csv, io, json, shutil
+import base64, csv, io, json, os, shutil, struct
 from contextlib import redirect_stderr, redirect_stdout
 import numpy as np
 import pytest
@@ -9,10 +9,12 @@ from petseg_nb.cli.evaluate import petseg_evaluate
 from petseg_nb.cli.train import petseg_train
 from petseg_nb.cli.compare import petseg_compare
 from petseg_nb.core.errors import UserError
-from petseg_nb.core.pets import read_pet
-from petseg_nb.masks import SAMPLES, read_sample
+from petseg_nb.core.pets import decode_once, read_pet
+from petseg_nb.data import PetDataset, scan_pets
 from petseg_nb.datasets.audit import ADVICE
-from petseg_nb.datasets.own import OwnRecord, read_mask, scan_own, split_records
+from petseg_nb.datasets.own import (
+    OwnRecord, check_data, read_mask, scan_own, split_records, training_notes)
+from petseg_nb.masks import SAMPLES, read_sample
 
 NAMES = sorted(path.stem for path in (SAMPLES/'images').iterdir())
 SMALL = ['--size', 32, '--width', 4, '--epochs', 1, '--device', 'cpu']
@@ -55,6 +57,10 @@ def two_pictures(root):
     Image.open(root/'images'/'Bengal_43.jpg').save(root/'images'/'Bengal_43.png')
 def small(root): save(root, 'Bengal_43', pixels(root, 'Bengal_43')[::2, ::2])
 def on_its_side(root): save(root, 'Bengal_43', pixels(root, 'Bengal_43').T)
+def photo_turned(root):
+    path, exif = root/'images'/'Bengal_43.jpg', Image.Exif()
+    exif[0x112] = 8
+    Image.open(path).save(path, exif=exif)
 def three(root): save(root, 'Bengal_43', read_sample('Bengal_43')[1])
 def one_and_two(root): save(root, 'Bengal_43', pixels(root, 'Bengal_43') // 255 + 1)
 def colours(root):
@@ -102,8 +108,11 @@ def neither(root): shutil.rmtree(root/'masks')
 
 
 MISTAKES = [
-    (no_mask, 'images/Bengal_43.jpg has no mask: draw it, or list in train.txt and valid.txt the '
-              'pictures to use'),
+    (no_mask, 'images/Bengal_43.jpg has no mask: draw it, or save a black picture of the same size '
+              'if it shows no object; or list the pictures to use in train.txt and valid.txt'),
+    (photo_turned, 'masks/Bengal_43.png has 256 x 183 pixels, and Bengal_43.jpg is shown with '
+                   '183 x 256, turned by its EXIF orientation 8: turn it too, or delete the '
+                   "orientation from the photo's EXIF data"),
     (suffix, 'images/Bengal_43.jpg has no mask, but Bengal_43_mask.png has no picture: '
              'give the mask the name of its picture'),
     (prefix, 'but mask-Bengal_43.png has no picture: give the mask the name of its picture'),
@@ -162,7 +171,7 @@ def test_each_mistake_is_one_line_and_leaves_no_run(own, tmp_path, spoil, line):
     assert not (tmp_path/'runs').exists()
 
 
-KINDS = ['picture without mask', 'mask of another name', 'mask of another name',
+KINDS = ['picture without mask', 'mask not turned', 'mask of another name', 'mask of another name',
          'drawing beside picture', 'name used twice', 'name used twice',
          'mask of another size', 'mask of another size', 'no black', 'no black',
          'no black', 'soft edges', 'soft edges', 'more than two values', 'photo for a mask',
@@ -415,15 +424,59 @@ def test_the_advice_for_another_layout_leads_to_one_that_is_read(own, tmp_path, 
     assert run(petseg_check_data, own)[0] == 0
 
 
-def test_a_picture_is_upright_before_its_mask_is_compared(own):
+def exif(*entries):
+    "EXIF data of entries: tag, type, count and 4 bytes, or 8 for a rational"
+    start, rationals = 10 + 12 * len(entries) + 4, b''
+    block = b'Exif\0\0II' + struct.pack('<HIH', 42, 8, len(entries))
+    for tag, kind, count, value in entries:
+        place = value if len(value) == 4 else struct.pack('<I', start + len(rationals))
+        block += struct.pack('<HHI', tag, kind, count) + place
+        rationals += value if len(value) == 8 else b''
+    return block + bytes(4) + rationals
+
+
+QUARTER = 0x112, 3, 1, b'\6\0\0\0' # turn a quarter to the right
+NO_NUMBER = 0x11a, 10, 1, struct.pack('<ii', -1, 0) # -1/0
+XMP = b'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
+TURNED = dict(plain=dict(exif=exif(QUARTER)), no_number=dict(exif=exif(QUARTER, NO_NUMBER)))
+AS_STORED = dict(garbage=dict(exif=b'garbage!'), cut=dict(exif=exif(QUARTER)[:20]),
+                 xmp=dict(xmp=XMP), too_much=dict(exif=exif((0x112, 3, 1, b'\x09\0\0\0'))),
+                 text=dict(exif=exif((0x112, 2, 4, b'six\0'))))
+
+@pytest.mark.filterwarnings('ignore:Corrupt EXIF') # as the commands do
+@pytest.mark.parametrize('ending', ['jpg', 'png', 'webp'])
+@pytest.mark.parametrize('kind', TURNED | AS_STORED)
+def test_a_picture_is_turned_as_a_viewer_turns_it(own, kind, ending):
     record = next(r for r in scan_own(own) if r.name == 'Bengal_43')
-    before, exif = read_pet(record, 64).astype(int), Image.Exif()
-    exif[0x0112] = 6 # turn a quarter to the right
-    with Image.open(record.image) as image: lying = image.transpose(Image.ROTATE_90)
-    lying.save(record.image, exif=exif, quality=95)
+    before, options = read_pet(record, 64).astype(int), (TURNED | AS_STORED)[kind]
+    with Image.open(record.image) as image: image = image.copy()
+    image.info.clear()
+    if kind in TURNED: image = image.transpose(Image.ROTATE_90)
+    record.image.unlink()
+    image.save(record.image.with_suffix(f'.{ending}'), **options, quality=95)
+    record = next(r for r in scan_own(own) if r.name == 'Bengal_43')
     after = read_pet(record, 64).astype(int)
     np.testing.assert_array_equal(after[..., 3], before[..., 3])
     assert abs(after - before).mean() < 3 # JPEG was written twice
+
+
+def test_two_folders_never_share_a_cache(own, tmp_path):
+    "Files of the same names, lengths and times, as archives can make them"
+    link, roots = tmp_path/'current', [shutil.copytree(own, tmp_path/name) for name in 'ab']
+    for root in roots:
+        for path in [*root.glob('images/*'), *root.glob('masks/*')]:
+            with Image.open(path) as image: pixels = np.array(image)
+            Image.fromarray(255 - pixels if root.name == 'b' else pixels).save(
+                path.with_suffix('.bmp'))
+            path.unlink(), os.utime(path.with_suffix('.bmp'), (0, 0))
+    for folders in (roots, [link, link]):
+        found = []
+        for root, folder in zip(roots, folders):
+            if folder is link: link.unlink(missing_ok=True), link.symlink_to(root)
+            records = scan_own(folder)
+            found.append(decode_once(records, 16, tmp_path/'cache'))
+            np.testing.assert_array_equal(found[-1][0], read_pet(records[0], 16))
+        assert (found[0] != found[1]).mean() > .9
 
 
 def test_masks_of_many_kinds_are_one(own):
@@ -442,6 +495,137 @@ def test_masks_of_many_kinds_are_one(own):
     for value, expected in ((0, 0), (255, mask.size)): # all background, all object
         save(own, 'even', np.full_like(mask, value))
         assert read_mask(own/'masks'/'even.png').sum() == expected
+
+
+def middle(root, change=lambda mask, i: mask):
+    "Masks whose object is the middle of the picture, 255 on 0, changed by `change`"
+    for i, record in enumerate(scan_own(root)):
+        with record.open_image() as image: mask = np.zeros(image.size[::-1], np.uint8)
+        height, width = mask.shape
+        mask[height//3:2*height//3, width//3:2*width//3] = 255
+        Image.fromarray(change(mask, i)).save(record.mask)
+
+def dot(mask, i):
+    "Three pixels wide, between two of the pixels that a mask of 32 x 32 is made of"
+    step = np.array(mask.shape) / 32
+    (y, x), dot = np.ceil(16.5 * step).astype(int) + 1, np.zeros_like(mask)
+    dot[y:y+3, x:x+3] = 255
+    return dot
+
+def draw_labels(root):
+    "labelme: every second one is by somebody who writes Cat"
+    for i, record in enumerate(scan_own(root)):
+        with record.open_image() as image: size = image.size
+        shapes = [dict(label='Cat' if i % 2 else 'cat', points=[[9, 9], [99, 9], [99, 99]]),
+                  dict(label='dog', points=[[0, 0], [9, 0], [0, 9]])]
+        drawing = dict(shapes=shapes, imageWidth=size[0], imageHeight=size[1])
+        record.mask.with_suffix('.json').write_text(json.dumps(drawing))
+        record.mask.unlink()
+
+
+DOUBTS = [ # what is wrong, --mask_value, part of the line
+    ('right', lambda root: middle(root), '', ''),
+    ('one empty', lambda root: middle(root, lambda m, i: m * (i > 0)), '', ''),
+    ('half empty', lambda root: middle(root, lambda m, i: m * (i % 2)), '',
+     '4 of 8 masks are empty, such as '),
+    ('black', lambda root: middle(root, lambda m, i: m * 0), '', 'masks are empty, such as '),
+    ('white', lambda root: middle(root, lambda m, i: m * 0 + 255), '', 'masks are full, such as '),
+    ('dots', lambda root: middle(root, dot), '', 'masks are empty at --size 32; the smallest '
+     'object is 3 pixels wide in 256 x '),
+    ('inside out', lambda root: middle(root, lambda m, i: 255 - m), '', 'in all 8 masks, such as '),
+    ('inside out, other value', lambda root: middle(root, lambda m, i: 255 - m), '0', ''),
+    ('0/1 among 0/255', lambda root: middle(root, lambda m, i: m // (1 + 254 * (i % 2))), '255',
+     '4 of 8 masks have no --mask_value 255, such as '),
+    ('0/1 among 0/255, all', lambda root: middle(root, lambda m, i: m // (1 + 254 * (i % 2))), '',
+     'of 8 masks, the object has the value 255 in 4, 1 in 4: if these are different things'),
+    ('Cat among cat', draw_labels, 'cat', ', which has Cat and dog instead: ')]
+
+@pytest.mark.parametrize('spoil, value, line', [case[1:] for case in DOUBTS],
+                         ids=[case[0] for case in DOUBTS])
+def test_masks_that_cannot_be_right_are_noticed(own, spoil, value, line):
+    "By the check and before a training, at its size, which is 32 here"
+    spoil(own)
+    def notes(size):
+        parts = split_records(own, value)
+        datasets = {part: PetDataset(records, size) for part, records in parts.items()}
+        try: return training_notes(own, datasets)
+        except ValueError as e: return [str(e)]
+    said, checked = notes(32), check_data(own, value, 32)
+    assert len(said) == bool(line) and all(line in words for words in said), said
+    words = 'such as', 'are empty at', 'different things'
+    assert line in checked and any(w in checked for w in words) == bool(line), checked
+    if '--size' in line: # as the line says
+        advised = int(said[0].rpartition('--size ')[2])
+        assert advised <= 256 and notes(advised) == [], said
+
+
+@pytest.mark.parametrize('value', [0, 255])
+def test_nothing_is_learned_from_masks_that_are_all_alike(own, tmp_path, value):
+    middle(own, lambda mask, i: mask * 0 + np.uint8(value))
+    status, out, err = run(petseg_train, *SMALL, '--data_path', own, '--out_dir', tmp_path/'runs')
+    assert (status, out, err.count('\n')) == (2, '', 1) and 'all 5 masks are ' in err, err
+    assert not (tmp_path/'runs').exists()
+
+
+def test_a_score_says_how_many_masks_were_empty(own, tmp_path):
+    middle(own, lambda mask, i: mask * (i % 2))
+    (own/'train.txt').write_text('\n'.join(NAMES[:3]))
+    (own/'valid.txt').write_text('\n'.join(NAMES[4:7:2]))
+    (own/'test.txt').write_text('\n'.join([NAMES[3], *NAMES[5:8:2]]))
+    (own/'images'/'day 2').mkdir(), (own/'images'/'phone.heic').touch()
+    shutil.copy(own/'images'/'Bengal_43.jpg', own/'images'/'day 2'/'another.jpg')
+    middle(own, lambda mask, i: mask * (i not in (1, 3, 4, 5)))
+    status, out, err = run(petseg_train, *SMALL, '--data_path', own, '--out_dir', tmp_path/'runs')
+    assert (status, err) == (0, ''), err
+    assert 'all 2 validation masks are empty, and they choose the best epoch' in out, out
+    assert f'2 files in {own} are not used, such as images/day 2' in out, out
+    assert 'where an empty answer scores 1: 1 of 3 masks\ndice of the other 2: 0.' in out, out
+    run_dir, = (tmp_path/'runs').iterdir()
+    status, out, err = run(petseg_evaluate, run_dir, '--split', 'test')
+    assert 'scores 1: 1 of 3 masks\nDice of the other 2 at original size: 0.' in out, out
+    assert json.loads((run_dir/'test'/'summary.json').read_text())['not_empty']['pictures'] == 2
+    status, out, err = run(petseg_evaluate, run_dir)
+    assert 'scores 1: 2 of 2 masks\n' in out and 'of the other' not in out, out
+
+
+@pytest.mark.parametrize('turn, size, is_listed', [
+    (3, (60, 40), True), (2, (60, 40), True), (6, (60, 60), True), (6, (60, 40), False),
+    (1, (60, 60), False)])
+def test_photos_are_listed_whose_masks_may_not_be_turned(own, turn, size, is_listed):
+    record, = (r for r in scan_own(own) if r.name == 'Bengal_43')
+    exif = Image.Exif()
+    exif[0x112] = turn
+    with record.open_image() as image: image.resize(size).save(record.image, exif=exif)
+    size = size[::-1] if turn > 4 else size
+    Image.open(record.mask).resize(size, Image.NEAREST).save(record.mask)
+    said = check_data(own)
+    assert ('turned photo           Bengal_43.jpg (EXIF orientation' in said) == is_listed, said
+
+
+def test_pictures_to_score_are_named_in_a_list(own, tmp_path):
+    "The three train by their names, so the line says how to score them, and that works"
+    run(petseg_train, *SMALL, '--data_path', own, '--out_dir', tmp_path/'runs')
+    run_dir, = (tmp_path/'runs').iterdir()
+    for record in scan_own(own):
+        if record.split != 'train': record.image.unlink(), record.mask.unlink()
+    status, _, err = run(petseg_evaluate, run_dir)
+    assert status == 2 and 'write the names of those to score into test.txt' in err, err
+    (own/'test.txt').write_text('\n'.join(r.name for r in scan_own(own)))
+    status, out, err = run(petseg_evaluate, run_dir, '--split', 'test')
+    assert (status, err) == (0, '') and '5 test pictures' in out, err
+
+
+@pytest.mark.parametrize('value', ['', '255'])
+def test_a_black_picture_or_a_drawing_without_shapes_is_an_empty_mask(own, value):
+    "As the line about a picture without a mask says"
+    Image.new('L', (256, 183)).save(own/'masks'/'Bengal_43.png')
+    (own/'masks'/'Bengal_30.png').unlink()
+    record, = (r for r in scan_pets(SAMPLES) if r.name == 'Bengal_30')
+    with record.open_image() as image: width, height = image.size
+    drawing = dict(shapes=[], imageWidth=width, imageHeight=height)
+    (own/'masks'/'Bengal_30.json').write_text(json.dumps(drawing))
+    empty = [r.name for r in scan_own(own, value) if not (np.array(r.read_trimap()) == 1).any()]
+    assert empty == ['Bengal_30', 'Bengal_43']
 
 
 def test_the_commands_from_end_to_end(own, tmp_path):
@@ -467,7 +651,7 @@ def test_the_commands_from_end_to_end(own, tmp_path):
     assert (status, err) == (0, ''), err
     assert '3 test pictures' in out and 'no validation pictures, so no threshold is chosen' in out
     status, _, err = run(petseg_evaluate, run_dir/'best.pt')
-    assert status == 2 and 'has no valid pictures: give another --split' in err
+    assert status == 2 and 'has no valid pictures: give --split test' in err
     flags = '--data_path', SAMPLES, '--split', 'test'
     status, out, err = run(petseg_evaluate, run_dir/'best.pt', *flags)
     assert (status, err) == (0, '') and 'by breed' in out, err # the masks' value is not for trimaps
@@ -498,7 +682,6 @@ def test_pets_that_only_test_can_be_scored(toy_pets, tmp_path):
 
 
 def test_a_corrected_mask_is_read_again(own, tmp_path):
-    from petseg_nb.core.pets import decode_once
     record, = (r for r in scan_own(own) if r.name == 'Bengal_43')
     first = np.array(decode_once([record], 32, tmp_path/'decoded'))
     save(own, 'Bengal_43', 255 - pixels(own, 'Bengal_43'))

@@ -8,7 +8,7 @@ __all__ = ['petseg_check_data', 'petseg_check']
 # %% ../../nbs/workshop/cli/check.ipynb #b177e7dd
 import argparse, os, sys
 from .common import own_process, run_command
-from ..core.config import CHOICES
+from ..core.config import CHOICES, TrainConfig
 
 # %% ../../nbs/workshop/cli/check.ipynb #8fe49cde
 def _check_data(argv):
@@ -16,7 +16,10 @@ def _check_data(argv):
     parser.add_argument('data_path', help='folder that holds images/ and annotations/, or the '
                         'folder around it; of your own pictures, images/ and masks/')
     parser.add_argument('--mask_value', default='', help='the object in your own masks')
+    parser.add_argument('--size', default=TrainConfig.size, type=int,
+                        help='as you will give it to petseg_train (default: %(default)s)')
     flags = vars(parser.parse_args(argv))
+    TrainConfig(size=flags['size']) # has the same limits
     own_process(keep=False)
     from petseg_nb.datasets.own import check_data
     print(check_data(**flags))

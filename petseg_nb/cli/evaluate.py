@@ -56,7 +56,10 @@ def _datasets(args, config, run_dir):
     data_path, mask_value = _data_of(args, run_dir)
     records = split_records(data_path, mask_value)
     if not records.get(args.split):
-        raise UserError(f'{data_path} has no {args.split} pictures: give another --split')
+        other = dict(valid='test', test='valid')[args.split]
+        raise UserError(f'{data_path} has no {args.split} pictures: ' + (
+            f'give --split {other}' if records.get(other) else
+            'write the names of those to score into test.txt, one per line, and give --split test'))
     parts = [part for part in dict.fromkeys(('valid', args.split)) if records.get(part)]
     return data_path, {part: PetDataset(records[part], config.size, args.border,
                                         cache_dir=cache_dir()) for part in parts}
@@ -87,13 +90,16 @@ def _evaluate(argv):
     pictures, valid = scored[args.split], scored.get('valid')
     seen = seen_before(datasets[args.split], model.seen)
     others = [p for p, *flags in zip(pictures, *seen.values()) if not any(flags)]
+    shown = [p for p in pictures if p.counts[[0, 2]].any()] # object pixels, found or missed
     counts = {part: int(flags.sum()) for part, flags in seen.items()}
+    def some(those): # their scores, where they are not all
+        return summarize_pictures(those) if 0 < len(those) < len(pictures) else None
     summary = dict(checkpoint=str(args.checkpoint), data_path=str(data_path), split=args.split,
                    border=args.border, threshold=args.threshold, tta=args.tta, size=config.size,
                    **summarize_groups(pictures), calibration_error=calibration_error(pictures),
                    best_threshold_on_valid=valid and choose_threshold(valid),
                    seen=counts if model.seen else None,
-                   unseen=summarize_pictures(others) if 0 < len(others) < len(pictures) else None)
+                   unseen=some(others), empty=len(pictures) - len(shown), not_empty=some(shown))
     matplotlib.use('agg')
     write_evaluation(folder, pictures, summary, evaluation_figures(
         predict, datasets[args.split], pictures, valid, args.threshold))

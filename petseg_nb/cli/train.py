@@ -171,20 +171,23 @@ def _score(model, test, config):
     from torch.utils.data import DataLoader, Subset
     from petseg_nb.checkpoints import seen_before
     from petseg_nb.losses import LOSSES
-    from petseg_nb.show.scorecard import seen_note
+    from petseg_nb.show.scorecard import empty_note, seen_note
     from petseg_nb.training import validate
     count, loss_fn = len(test.dataset), LOSSES[config.loss]
     dice, flags = validate(model, test, loss_fn)['dice'], seen_before(test.dataset, model.seen)
     lines = [f'{count} test pictures, border counted as {config.border}; Dice is the mean over '
              'pictures']
-    others = (~(flags['train'] | flags['valid'])).nonzero()[0]
-    if len(others) < count:
-        seen = {part: int(flag.sum()) for part, flag in flags.items()}
-        lines.append(seen_note(seen, count, 'test'))
-    if 0 < len(others) < count:
-        subset = Subset(test.dataset, others[rank()::world_size()].tolist())
-        unseen = validate(model, DataLoader(subset, config.batch_size), loss_fn)['dice']
-        lines.append(f'dice of the other {len(others)}: {unseen:.4f}')
+    def about(note, others): # the numbers of the pictures that it is not about
+        if len(others) < count: lines.append(note)
+        if not 0 < len(others) < count: return
+        subset = Subset(test.dataset, others[rank()::world_size()])
+        score = validate(model, DataLoader(subset, config.batch_size), loss_fn)['dice']
+        lines.append(f'dice of the other {len(others)}: {score:.4f}')
+    shown = [i for i, (_, mask) in enumerate(test.dataset) if (mask == 1).any()]
+    about(empty_note(count - len(shown), count, config.size), shown)
+    seen = {part: int(flag.sum()) for part, flag in flags.items()}
+    unseen = (~(flags['train'] | flags['valid'])).nonzero()[0].tolist()
+    about(seen_note(seen, count, 'test'), unseen)
     return '\n'.join([*lines, f'test dice {dice:.4f}'])
 
 def _finish(model, loaders, history, config, run_dir):
@@ -202,6 +205,13 @@ def _announce(config, model, loaders, run_dir):
     print(f'{count:,} parameters, {len(loaders["train"].dataset)} training pictures of '
           f'{config.size} x {config.size} pixels, {config.precision} on {world_size()} x '
           f'{config.device}; run folder: {run_dir}')
+
+def _say_notes(loaders, config):
+    "Say what makes the data doubtful; `UserError` if nothing can be learned from them"
+    from petseg_nb.datasets.own import training_notes
+    datasets = {part: loader.dataset for part, loader in loaders.items()}
+    for line in training_notes(config.data_path, datasets):
+        if rank() == 0: print(line)
 
 def _warn_of_seen(model, loaders):
     "Say how many validation pictures the weights with which a run begins have learned from"
@@ -224,6 +234,7 @@ def _train(argv):
         run_dir = _folder_of(config)
         if resumed := (run_dir/'config.json').exists(): config = _already_there(run_dir, config)
     config, model, loaders = _prepare(config, resumed)
+    if not resumed: _say_notes(loaders, config)
     _warn_of_seen(model, loaders)
     callbacks = [_opening(config, loaders, run_dir), *new_loggers(config, run_dir)]
     if not config.threads: callbacks.append(ShareCores())

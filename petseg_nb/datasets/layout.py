@@ -63,7 +63,7 @@ def _advice(root):
 def need_pets(
     path, # folder
 ) -> None:
-    "`UserError` that describes a folder, unless it looks like Oxford-IIIT Pet or is none"
+    "`UserError` that describes a folder, unless it looks like Oxford-IIIT Pet or does not exist"
     root = Path(path).expanduser()
     if not root.is_dir(): return # `find_pets` says so
     with suppress(UserError):

@@ -6,7 +6,7 @@
 __all__ = ['probability_image', 'encode_rle', 'decode_rle', 'find_pictures', 'Job', 'predict_files']
 
 # %% ../../nbs/workshop/runs/folders.ipynb #97672a50
-import glob, os, sys
+import glob, os, sys, warnings
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -61,7 +61,11 @@ def decode_rle(
 def _expand(argument):
     "The files that an argument names; the argument itself if there is none, to be reported"
     path = Path(argument)
-    if path.is_dir(): found = [p for p in path.iterdir() if not p.name.startswith('.')]
+    if path.is_dir():
+        found = [p for p in path.iterdir() if not p.name.startswith('.')]
+        if folders := sum(p.is_dir() for p in found):
+            warnings.warn(f'{path} has subfolders that are not looked into ({folders}): name them '
+                          f"too, or all that is in them as '{path}/**'")
     elif path.exists(): return [path] # whatever brackets are in its name
     else: found = map(Path, glob.glob(argument, recursive=True))
     return sorted(p for p in found if p.is_file()) or [path]
@@ -111,6 +115,7 @@ def _read(job, size, out_dir):
     if job.path.parent.resolve() == out_dir.resolve():
         raise UserError(f'{job.path} lies in the output folder, where a result could replace it: '
                         'name another output folder')
+    if job.path.is_dir(): raise UserError(f'{job.path} holds no picture: name another folder')
     view, full = look(job.path, size)
     return job._replace(view=view, full=full)
 

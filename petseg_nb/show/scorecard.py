@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['calibration_error', 'plot_calibration', 'plot_threshold', 'plot_gallery', 'ranking', 'evaluation_figures',
-           'score_table', 'seen_note', 'closing_report', 'write_evaluation']
+           'score_table', 'seen_note', 'empty_note', 'closing_report', 'write_evaluation']
 
 # %% ../../nbs/workshop/show/scorecard.ipynb #aa5ded2a
 from pathlib import Path
@@ -177,6 +177,18 @@ def seen_note(
             f'and {seen["valid"]} chose its epoch')
 
 # %% ../../nbs/workshop/show/scorecard.ipynb #19a3d033
+def empty_note(
+    empty:int, # number of masks that are empty at the network's size
+    pictures:int, # how many there are
+    size:int, # side of the network's pictures, in pixels
+) -> str: # without a full stop
+    "What to say beside a score, because an empty answer to an empty mask is right"
+    return f'empty at {size} x {size}, where an empty answer scores 1: {empty} of {pictures} masks'
+
+def _score_of_others(others):
+    score = _with_interval(others['dice_original'], others['dice_interval_original'])
+    return f"Dice of the other {others['pictures']} at original size: {score}"
+
 def closing_report(
     summary:dict, # what `petseg_evaluate` writes as `summary.json`
     folder:Path, # where its files are
@@ -191,9 +203,9 @@ def closing_report(
                  f"{best['threshold']}, Dice {best['gain']:+.4f} there against 0.5; not applied")
     lines.append(seen_note(s['seen'], s['all']['pictures'], s['split']) if s['seen'] else
                  'the checkpoint does not say which pictures the model has seen')
-    if others := s['unseen']:
-        score = _with_interval(others['dice_original'], others['dice_interval_original'])
-        lines.append(f"Dice of the other {others['pictures']} at original size: {score}")
+    if s['unseen']: lines.append(_score_of_others(s['unseen']))
+    if s['empty']: lines.append(empty_note(s['empty'], s['all']['pictures'], s['size']))
+    if s['not_empty']: lines.append(_score_of_others(s['not_empty']))
     if s['split'] == 'test':
         lines.append('these are test pictures: choose nothing by their scores')
     return '\n'.join([*lines, f'files: {folder}'])
