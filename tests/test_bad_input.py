@@ -461,10 +461,10 @@ train --resume W/runs/other_model | other_model/last.pt does not fit a UNet
 train TINY --data_path nowhere
     | nowhere holds no pets | give the folder with images/ and annotations/
 train TINY --data_path W/file | file holds no pets | give the folder
-train TINY --data_path W/no_pets | no_pets holds no pets | give the folder
+train TINY --data_path W/no_pets | no_pets has a layout that is not read | pictures belong into images
 train TINY --data_path W/circle | circle holds no pets | give the folder
 train TINY --data_path W/pictures/fifo.png | fifo.png holds no pets | give the folder
-train TINY --data_path W/pets_no_images | pets_no_images holds no pets | give the folder
+train TINY --data_path W/pets_no_images | pets_no_images has a layout that is not read | pictures belong into images
 train TINY --data_path ~nobody_of_that_name/pets | set HOME, or write a path that begins with ~ in full
 train TINY --data_path /dev/null | /dev/null holds no pets
 train TINY --data_path W/pets --out_dir /dev/null/runs
@@ -617,7 +617,7 @@ own_json_word | a.json is no drawing of labelme | save it with labelme
 own_json_negative | a.json is no drawing of labelme | save it with labelme
 own_json_points | a.json is no drawing of labelme | save it with labelme
 own_json_infinite | a.json is no drawing of labelme | save it with labelme
-own_json_line | a.json has a line | use polygons, rectangles or circles
+own_json_line | a.json has a line labelled cat | outline the object with a polygon
 own_json_size | a.json has 35 x 40 pixels | draw it on this picture
 own_unknown | train.txt names z | take its name off the list
 own_twice | train.txt names a, and train.txt did so before | take one of the two off

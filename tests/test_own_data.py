@@ -1,5 +1,5 @@
 """Your own pictures, as you use them: each mistake with its line, and commands from end to end."""
-import csv, io, json, os, shutil, struct
+import base64, csv, io, json, os, shutil, struct
 from contextlib import redirect_stderr, redirect_stdout
 import numpy as np
 import pytest
@@ -8,10 +8,12 @@ from petseg_nb.cli.check import petseg_check_data
 from petseg_nb.cli.evaluate import petseg_evaluate
 from petseg_nb.cli.train import petseg_train
 from petseg_nb.cli.compare import petseg_compare
+from petseg_nb.core.errors import UserError
 from petseg_nb.core.pets import decode_once, read_pet
 from petseg_nb.data import PetDataset, scan_pets
+from petseg_nb.datasets.audit import ADVICE
 from petseg_nb.datasets.own import (
-    ADVICE, OwnRecord, check_data, read_mask, scan_own, split_records, training_notes)
+    OwnRecord, check_data, read_mask, scan_own, split_records, training_notes)
 from petseg_nb.masks import SAMPLES, read_sample
 
 NAMES = sorted(path.stem for path in (SAMPLES/'images').iterdir())
@@ -68,6 +70,17 @@ def jpeg(root): save(root, 'Bengal_43', pixels(root, 'Bengal_43'), 'jpg'), no_ma
 def antialiased(root):
     soft = Image.open(root/'masks'/'Bengal_43.png')
     soft.reduce(4).resize(soft.size, Image.BICUBIC).save(root/'masks'/'Bengal_43.png')
+def instances(root):
+    cells = np.kron(np.arange(1, 31).reshape(5, 6), np.ones((37, 43)))[:183, :256] # 30 rectangles
+    cells[:9, :9] = 0
+    save(root, 'Bengal_43', cells.astype(np.uint8))
+def photo(root):
+    noise = np.random.default_rng(0).integers(256, size=(300, 300, 3), dtype=np.uint8)
+    save(root, 'Bengal_43', noise)
+def two_sides(root):
+    suffix(root), (root/'masks'/'Bengal_43_mask.png').rename(root/'masks'/'Bengal_43_left.png')
+    shutil.copy(root/'masks'/'Bengal_43_left.png', root/'masks'/'Bengal_43_right.png')
+def one_more(root): shutil.copy(root/'masks'/'Bengal_43.png', root/'masks'/'Bengal_43_2.png')
 def broken(root): (root/'masks'/'Bengal_43.png').write_bytes(b'no picture')
 def draw(root, **shape):
     no_mask(root)
@@ -75,6 +88,8 @@ def draw(root, **shape):
     (root/'masks'/'Bengal_43.json').write_text(json.dumps(drawing))
 def polyline(root): draw(root, shape_type='linestrip', points=[[1, 1], [9, 9]])
 def one_point(root): draw(root, shape_type='polygon', points=[[1]])
+def code_page(root):
+    no_mask(root), (root/'masks'/'Bengal_43.json').write_text('{"shapes": "ä"}', 'cp1252')
 def lists(root, **texts):
     for part, text in texts.items(): (root/f'{part}.txt').write_text(text)
 def listed_twice(root): lists(root, train='Bengal_43\nBengal_43', valid='Bengal_30')
@@ -84,6 +99,10 @@ def utf16(root): (root/'train.txt').write_text('Bengal_43', encoding='utf-16')
 def only_train(root): (root/'train.txt').write_text('Bengal_43')
 def only_test(root): (root/'test.txt').write_text('Bengal_43')
 def empty(root): shutil.rmtree(root/'images'), (root/'images').mkdir()
+def nested(root):
+    (root/'images').rename(root/'train'), (root/'images').mkdir()
+    (root/'train').rename(root/'images'/'train')
+def empty_list(root): lists(root, train='# nothing yet')
 def both_layouts(root): (root/'annotations').mkdir()
 def neither(root): shutil.rmtree(root/'masks')
 
@@ -106,18 +125,26 @@ MISTAKES = [
             'draw it on this picture'),
     (on_its_side,
      'masks/Bengal_43.png has 183 x 256 pixels, and Bengal_43.jpg is shown with 256 x 183'),
-    (three, 'masks/Bengal_43.png has the values 1 and 2 and 3: '
+    (three, 'masks/Bengal_43.png has the values 1 and 2 and 3, none of them black: '
             'name the value of the object with --mask_value'),
     (one_and_two, 'masks/Bengal_43.png has the values 1 and 2, none of them black: '
                   'name the value of the object with --mask_value'),
     (colours, 'has the values 0,0,255 and 255,0,0, none of them black: '
               'name the value of the object with --mask_value'),
-    (jpeg, 'values, so its edges are soft: '
-           'draw with a pencil, without anti-aliasing, and save as PNG, not JPEG'),
-    (antialiased, 'values, so its edges are soft: draw with a pencil, without anti-aliasing'),
+    (jpeg, 'Bengal_43.jpg has 66 values, so its edges are soft: count what is brighter than the '
+           'middle as the object, with --mask_value ">127"'),
+    (antialiased, 'values, so its edges are soft: count what is brighter'),
+    (instances, 'masks/Bengal_43.png has 31 values (0, 1, 2, 3, … and 30): name the value of the '
+                'object with --mask_value, or count all but the background as the object with '
+                '--mask_value nonzero'),
+    (photo, 'masks/Bengal_43.png has over 65536 colours: draw the object'),
     (broken, 'masks/Bengal_43.png cannot be read (not a picture): restore it, or leave it out'),
-    (polyline, 'masks/Bengal_43.json has a linestrip: use polygons, rectangles or circles'),
+    (polyline, 'masks/Bengal_43.json has a linestrip labelled cat: outline the object'),
     (one_point, 'masks/Bengal_43.json is no drawing of labelme'),
+    (code_page, 'masks/Bengal_43.json is not in UTF-8: open it in a text editor, and save it'),
+    (two_sides, 'images/Bengal_43.jpg has 2 masks (Bengal_43_left.png, Bengal_43_right.png): let '
+                'the names of masks that belong together end in numbers (_1, _2), and they are'),
+    (one_more, 'images/Bengal_43.jpg has 2 masks (Bengal_43.png, Bengal_43_2.png): let the names'),
     (listed_twice, 'train.txt names Bengal_43, and train.txt did so before'),
     (on_both_sides,
      'valid.txt names Bengal_43.jpg, and train.txt did so before: a picture is for one thing'),
@@ -128,10 +155,12 @@ MISTAKES = [
                  'write the names of some pictures into train.txt and of others into valid.txt'),
     (only_test, 'has no train pictures: '
                 'write the names of some pictures into train.txt and of others into valid.txt'),
-    (empty, 'images holds no picture that is to be used'),
+    (empty, 'images holds no picture that is to be used (nothing): save pictures in it'),
+    (nested, 'images holds no picture that is to be used (train/): folders in it are not read'),
+    (empty_list, 'images holds no picture that is to be used (8 .jpg): write names'),
     (both_layouts, 'holds masks/ and annotations/: take one of them out'),
-    (neither, 'holds no pets: give the folder with images/ and annotations/ in it, or its parent; '
-              'of your own pictures, the folder with images/ and masks/')]
+    (neither, 'own has a layout that is not read (images/ with 8 .jpg): pictures belong into '
+              'images/, and masks of the same names into masks/')]
 
 
 @pytest.mark.parametrize('spoil, line', MISTAKES, ids=[spoil.__name__ for spoil, _ in MISTAKES])
@@ -144,9 +173,10 @@ def test_each_mistake_is_one_line_and_leaves_no_run(own, tmp_path, spoil, line):
 
 KINDS = ['picture without mask', 'mask not turned', 'mask of another name', 'mask of another name',
          'drawing beside picture', 'name used twice', 'name used twice',
-         'mask of another size', 'mask of another size', 'more than two values', 'no black',
-         'no black', 'soft edges', 'soft edges', 'unreadable mask', 'shape without an area',
-         'no drawing of labelme']
+         'mask of another size', 'mask of another size', 'no black', 'no black',
+         'no black', 'soft edges', 'soft edges', 'more than two values', 'photo for a mask',
+         'unreadable mask', 'shape without an area', 'no drawing of labelme',
+         'drawing not in UTF-8', 'several masks', 'several masks']
 
 @pytest.mark.parametrize('i', range(len(KINDS)),
                          ids=[spoil.__name__ for spoil, _ in MISTAKES[:len(KINDS)]])
@@ -175,7 +205,10 @@ def test_a_value_that_no_mask_has_is_refused(own, tmp_path):
     flags = *SMALL, '--mask_value', 7, '--out_dir', tmp_path/'runs'
     status, out, err = run(petseg_train, *flags, '--data_path', own)
     assert status == 2
-    assert 'masks has the value 7: look for the right one in Abyssinian_226.png' in err
+    shown = 'masks has the value 7: Abyssinian_226.png has the values 0 and 255'
+    assert shown in err
+    status, _, err = run(petseg_check_data, own, '--mask_value', 7)
+    assert status == 2 and shown in err
     status, _, err = run(petseg_train, *flags, '--data_path', SAMPLES)
     assert status == 2 and 'samples holds trimaps: leave out --mask_value' in err
 
@@ -190,14 +223,205 @@ def test_a_picture_keeps_its_side_when_others_come(own):
     assert set(before.values()) == {'train', 'valid', 'test'}
 
 
-def test_lists_as_windows_writes_them(own):
-    (own/'train.txt').write_bytes('\ufeff# cats\r\nBengal_21.jpg\r\n\r\n Bengal_30 \r\n'.encode())
+LINES = ['Bengal_43', 'Bengal_43.jpg', 'images/Bengal_43.jpg', 'images\\Bengal_43.jpg',
+         'C:\\my data\\images\\Bengal_43.jpg', '"Bengal_43.jpg"', 'Bengal_43.jpg,Bengal_43.png',
+         '"images/Bengal_43.jpg", "masks/Bengal_43.png"', 'Bengal_43.jpg\tBengal_43.png',
+         './images/Bengal_43.jpg masks/Bengal_43.png']
+
+@pytest.mark.parametrize('line', LINES)
+def test_lists_as_others_write_them(own, line):
+    (own/'train.txt').write_bytes(f'\ufeff# cats\r\n{line}\r\n\r\n Bengal_30 \r\n'.encode())
     listed = [(r.name, r.split) for r in scan_own(own)]
-    assert listed == [('Bengal_21', 'train'), ('Bengal_30', 'train')]
-    (own/'train.txt').unlink()
+    assert listed == [('Bengal_43', 'train'), ('Bengal_30', 'train')]
+
+
+def test_a_list_of_two_pictures_in_a_line_is_refused(own):
+    (own/'train.txt').write_text('Bengal_43.jpg,Bengal_30.jpg')
+    with pytest.raises(UserError, match='train.txt names Bengal_43.jpg,Bengal_30.jpg, and images/'):
+        scan_own(own)
+
+
+def test_a_folder_that_can_only_be_scored(own):
     (own/'test.txt').write_text('Bengal_43')
     listed = {part: [r.name for r in some] for part, some in split_records(own).items()}
     assert listed == dict(test=['Bengal_43'])
+
+
+def base64_of(mask):
+    buffer = io.BytesIO()
+    Image.fromarray(mask.astype(np.uint8)).save(buffer, 'PNG') # of 0 and 1, as labelme saves it
+    return base64.b64encode(buffer.getvalue()).decode()
+
+def shape(kind, points, label='cat', **more):
+    return dict(label=label, shape_type=kind, points=points) | more
+
+BOX, CORNERS = [[10, 8], [30, 28]], [[10, 8], [30, 8], [30, 28], [10, 28]]
+TRUE = np.zeros((21, 21), bool) # the right half of the box
+TRUE[:, 10:] = True
+POINT, LINE = shape('point', [[15, 15]], 'nose'), shape('linestrip', [[0, 0], [50, 30]], 'leash')
+SQUARE, WIDTH = shape('polygon', CORNERS), dict(imageWidth=256, imageHeight=183)
+DRAWINGS = dict( # shapes, the file's other entries, encoding, --mask_value, pixels
+    polygon=([SQUARE], WIDTH, 'utf-8', '', 441),
+    rectangle_of_four=([shape('rectangle', CORNERS)], WIDTH, 'utf-8', '', 441),
+    rotation=([shape('rotation', CORNERS, direction=0)], WIDTH, 'utf-8', '', 441),
+    oriented=([shape('oriented_rectangle', CORNERS)], WIDTH, 'utf-8', '', 441),
+    ai_mask=([shape('mask', BOX, mask=base64_of(TRUE))], WIDTH, 'utf-8', '', 231),
+    ai_mask_at_the_edge=([shape('mask', [[-10, 173], [10, 193]], mask=base64_of(TRUE))],
+                         WIDTH, 'utf-8', '', 110),
+    no_kind=([dict(label='cat', points=CORNERS)], WIDTH, 'utf-8', '', 441),
+    number=([SQUARE | dict(label=1)], WIDTH, 'utf-8', '1', 441),
+    float=([SQUARE | dict(label=1.0), POINT], WIDTH, 'utf-8', '1.0', 441),
+    null=([SQUARE | dict(label=None)], WIDTH, 'utf-8', '', 441),
+    no_label=([dict(points=CORNERS), POINT], WIDTH, 'utf-8', 'null', 441),
+    other_labels=([SQUARE, POINT, LINE], WIDTH, 'utf-8', 'cat', 441),
+    persons=([shape('rectangle', [[4 * i, 5], [4 * i + 2, 7]], f'person-{i}') for i in range(60)],
+             WIDTH, 'utf-8', 'nonzero', 540),
+    one_person=([shape('rectangle', [[4 * i, 5], [4 * i + 2, 7]], f'person-{i}')
+                 for i in range(60)], WIDTH, 'utf-8', 'person-50', 9),
+    byte_order_mark=([SQUARE], WIDTH, 'utf-8-sig', '', 441),
+    utf_16=([SQUARE], WIDTH, 'utf-16', '', 441),
+    no_size=([SQUARE], {}, 'utf-8', '', 441),
+    null_size=([SQUARE], dict(imageWidth=None, imageHeight=None), 'utf-8', '', 441),
+    float_size=([SQUARE], dict(imageWidth=256., imageHeight=183.), 'utf-8', '', 441),
+    a_threshold_is_for_pictures=([SQUARE], WIDTH, 'utf-8', '>127', 441))
+
+@pytest.mark.parametrize('name', DRAWINGS)
+def test_drawings_as_programs_write_them(own, name):
+    shapes, size, encoding, value, count = DRAWINGS[name]
+    no_mask(own), lists(own, train='Bengal_43')
+    text = json.dumps(dict(shapes=shapes, imagePath='Kätzchen.jpg') | size, ensure_ascii=False)
+    (own/'masks'/'Bengal_43.json').write_text(text, encoding)
+    record, = scan_own(own, value)
+    assert (np.array(record.read_trimap()) == 1).sum() == count
+
+
+@pytest.mark.parametrize('value', ['', 'leash', 'nonzero'])
+def test_an_object_without_an_area_is_never_dropped(own, value):
+    no_mask(own)
+    path, shapes = own/'masks'/'Bengal_43.json', [LINE] if not value else [SQUARE, LINE]
+    path.write_text(json.dumps(dict(shapes=shapes) | WIDTH))
+    with pytest.raises(UserError, match='has a linestrip labelled leash: outline the object'):
+        read_mask(path, value)
+
+
+def numbered(side, columns, dtype=np.uint8): # squares of `side` pixels in columns, 1 pixel apart
+    cells = np.pad(np.arange(1, 2 * columns + 1).reshape(2, columns), 1)
+    return np.kron(cells, np.pad(np.ones((side, side)), ((0, 1), (0, 1)))).astype(dtype)
+
+RED = np.kron(numbered(9, 2)[..., None] > 0, [[[255, 0, 0]]]).astype(np.uint8)
+VALUES = [ # pixels of a PNG or TIFF, --mask_value, pixels of the object
+    (numbered(9, 20), 'nonzero', 40 * 81), (numbered(3, 200, np.uint16), 'nonzero', 400 * 9),
+    (numbered(9, 2), 'nonzero', 4 * 81), (numbered(9, 2), '3', 81), (numbered(9, 2), '3.0', 81),
+    (numbered(9, 2, np.int32) * 10**8, '300000000', 81),
+    *((RED, value, 4 * 81) for value in ('255,0,0', '255, 0, 0', '(255,0,0)', '[255 0 0]',
+                                         '#ff0000', '#FF0000', 'nonzero', '>50')),
+    (numbered(9, 2) * 60, '>127', 2 * 81), (numbered(9, 2) * 60, '< 127', 40 * 40 - 2 * 81)]
+
+@pytest.mark.parametrize('i', range(len(VALUES)))
+def test_what_mask_value_can_name(tmp_path, i):
+    mask, value, count = VALUES[i]
+    path = tmp_path/('mask.tif' if mask.dtype == np.int32 else 'mask.png')
+    Image.fromarray(mask).save(path)
+    assert read_mask(path, value).sum() == count
+
+
+@pytest.mark.parametrize('mask', [numbered(9, 20), numbered(3, 200, np.uint16), numbered(9, 3)])
+def test_numbers_of_objects_are_not_called_soft_edges(tmp_path, mask):
+    Image.fromarray(mask).save(tmp_path/'mask.png')
+    with pytest.raises(UserError, match='all but the background as the object .* nonzero') as error:
+        read_mask(tmp_path/'mask.png')
+    assert 'soft' not in str(error.value)
+
+
+@pytest.mark.parametrize('radius, quality', [(60, 75), (20, 95), (4, 75), (4, 95)])
+@pytest.mark.parametrize('ending', ['jpg', 'png'])
+def test_a_mask_that_was_a_jpeg_is_read_by_a_threshold(tmp_path, radius, quality, ending):
+    y, x = np.mgrid[:200, :260]
+    disc, path = (x - 131)**2 + (y - 97)**2 <= radius**2, tmp_path/f'mask.{ending}'
+    Image.fromarray(disc.astype(np.uint8) * 255).save(tmp_path/'mask.jpg', quality=quality)
+    if ending == 'png': Image.open(tmp_path/'mask.jpg').save(path)
+    for value in ('', '255', 'nonzero') if ending == 'jpg' else ('',):
+        with pytest.raises(UserError, match='edges are soft: .* --mask_value ">127"'):
+            read_mask(path, value)
+    assert (read_mask(path, '>127') != disc).sum() <= .02 * disc.sum()
+
+
+def test_a_threshold_needs_a_number(own):
+    for value in ('>', '>half', '<=1'):
+        with pytest.raises(UserError, match='is no threshold: give a number, such as ">127"'):
+            split_records(own, value)
+
+
+def test_masks_of_single_objects_are_joined(own):
+    whole = {name: pixels(own, name) for name in ('Bengal_43', 'Bengal_30')}
+    for name, mask in whole.items():
+        (own/'masks'/f'{name}.png').unlink()
+        for i, rows in enumerate((slice(0, 60), slice(60, 90), slice(90, None))):
+            part = np.zeros_like(mask)
+            part[rows] = mask[rows]
+            ending = f'_mask_{i}' if name == 'Bengal_43' else f'-{i}'
+            save(own, f'{name}{ending}', part)
+    records = {r.name: r for r in scan_own(own)}
+    for name, mask in whole.items():
+        found = np.array(records[name].read_trimap()) == 1
+        np.testing.assert_array_equal(found, mask > 0)
+        assert len(records[name].files) == 4 # one that changes is noticed by the cache
+    out = run(petseg_check_data, own)[1]
+    assert out.startswith('no defects\n2 pictures have up to 3 masks, which are joined\n'), out
+    shutil.copy(own/'images'/'Bengal_43.jpg', own/'images'/'Bengal_43_mask_0.jpg')
+    records = {r.name: r for r in scan_own(own)}
+    assert records['Bengal_43_mask_0'].mask.name == 'Bengal_43_mask_0.png'
+    assert [p.name for p in records['Bengal_43'].files[1:]] == [
+        'Bengal_43_mask_1.png', 'Bengal_43_mask_2.png']
+
+
+LAYOUTS = dict( # what its files are called, and the line
+    coco=(['images/a.jpg', 'annotations/instances_default.json'],
+          'annotations/ with 1 .json): JSON of COCO is not read: export masks'),
+    roboflow=(['train/a.jpg', 'train/_annotations.coco.json'], 'JSON of COCO is not read'),
+    ade20k=(['images/a.jpg', 'annotations/a.png'],
+            '(images/ with 1 .jpg; annotations/ with 1 .png): if annotations/ holds the masks, '
+            'call it masks/'),
+    labelme=(['images/a.jpg', 'annotations/a.json'], 'if annotations/ holds the masks, call it'),
+    boxes=(['images/a.jpg', 'annotations/a.xml'], 'with 1 .xml): pictures belong into images/'),
+    kaggle=(['images/images/a.jpg', 'annotations/annotations/trimaps/a.png'],
+            'move what is in annotations/annotations/ up into annotations/ and what is in '
+            'images/images/ up into images/'),
+    parent=(['mine/images/a.jpg', 'mine/masks/a.png'], 'give D/mine'),
+    splits=(['train/images/a.jpg', 'train/masks/a.png', 'val/images/b.jpg', 'val/masks/b.png'],
+            '(train/, val/): put all pictures into one images/ and all masks into one masks/'),
+    bowl=(['1/images/1.png', '1/masks/x.png', '1/masks/y.png', '2/images/2.png', '2/masks/z.png'],
+          'copy the picture of each folder into one images/, and its masks into one masks/'),
+    flat=(['a.jpg', 'a.json', 'b.jpg', 'b.json'], '(2 .jpg, 2 .json): pictures belong into'),
+    cvat=(['JPEGImages/a.jpg', 'SegmentationClass/a.png', 'labelmap.txt'],
+          '(JPEGImages/, SegmentationClass/, 1 .txt): pictures belong into images/'))
+
+@pytest.mark.parametrize('name', LAYOUTS)
+def test_a_folder_of_another_layout_is_described(tmp_path, name):
+    files, line = LAYOUTS[name]
+    for file in files:
+        (tmp_path/'D'/file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path/'D'/file).touch()
+    status, out, err = run(petseg_check_data, tmp_path/'D')
+    assert (status, out, err.count('\n')) == (2, '', 1), err
+    said = err.replace(f'{tmp_path}/', '')
+    assert 'D has a layout that is not read (' in said and line in said
+
+
+@pytest.mark.parametrize('name', ['ade20k', 'kaggle'])
+def test_the_advice_for_another_layout_leads_to_one_that_is_read(own, tmp_path, name):
+    if name == 'ade20k': (own/'masks').rename(own/'annotations')
+    else:
+        own = shutil.copytree(SAMPLES, tmp_path/'pets')
+        for folder in ('images', 'annotations'):
+            (own/folder).rename(own/'x'), (own/folder).mkdir(), (own/'x').rename(own/folder/folder)
+    assert run(petseg_check_data, own)[0] == 2
+    if name == 'ade20k': (own/'annotations').rename(own/'masks')
+    else:
+        for folder in ('images', 'annotations'):
+            for path in (own/folder/folder).iterdir(): path.rename(own/folder/path.name)
+            (own/folder/folder).rmdir()
+    assert run(petseg_check_data, own)[0] == 0
 
 
 def exif(*entries):
@@ -458,7 +682,6 @@ def test_pets_that_only_test_can_be_scored(toy_pets, tmp_path):
 
 
 def test_a_corrected_mask_is_read_again(own, tmp_path):
-    from petseg_nb.core.pets import decode_once
     record, = (r for r in scan_own(own) if r.name == 'Bengal_43')
     first = np.array(decode_once([record], 32, tmp_path/'decoded'))
     save(own, 'Bengal_43', 255 - pixels(own, 'Bengal_43'))

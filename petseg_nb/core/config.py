@@ -44,7 +44,7 @@ def check_choice(
 class TrainConfig:
     "Everything that a training run depends on; `UserError` for a value that can't be used"
     data_path:str='' # folder of the dataset; if empty, 240 toy pets are drawn into data/toy_pets
-    mask_value:str='' # the object in your own masks: a value, R,G,B or label; empty: not black
+    mask_value:str='' # object in your masks: value, R,G,B, label, nonzero or ">127"; empty: not black
     model:str='unet' # which network
     weights:str='' # checkpoint of another run, with whose weights this one begins
     encoder_weights:str='none' # imagenet: downloaded once; those of lite_unet from a package
