@@ -56,7 +56,7 @@ def _advice(root):
     if notes in folders and (_stems(notes, PICTURES) or _stems(notes, {'.json'}) & pictures):
         return 'if annotations/ holds the masks, call it masks/'
     if drawings - pictures:
-        return ('JSON of COCO is not read: export masks (in CVAT, as Segmentation mask), or turn it '
+        return ('JSON of COCO is not read: export masks (in CVAT, Segmentation mask), or turn it '
                 'into drawings as the page "What a folder looks like" does')
     return _WANTED
 
