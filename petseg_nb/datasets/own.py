@@ -19,7 +19,8 @@ from ..core.errors import UserError
 from ..core.images import open_picture, upright
 from ..core.pets import read_lines
 from ..data import course_split, scan_pets
-from .audit import Defect, check_pets, copies, defect_table, picture_defects
+from .audit import (
+    Defect, check_pets, copies, defect_table, picture_defects, unreadable)
 
 # %% ../../nbs/workshop/datasets/own.ipynb #429b2f09
 _PARTS = 'train', 'valid', 'test'
@@ -70,8 +71,8 @@ ADVICE = {
     'shape without an area': 'use polygons, rectangles or circles',
     'drawing beside picture': 'move the JSON file into masks/',
     'mask without picture': 'give it the name of its picture, or delete it',
-    'unreadable mask': 'restore it, or draw it again',
-    'unreadable picture': 'restore it, or leave it out',
+    'unreadable mask': 'restore it, save it as PNG, or draw it again',
+    'unreadable picture': 'restore it, save it as PNG in grey or RGB, or leave it out',
     'foreign file': 'it is not used; a HEIC photo has to be exported as JPEG',
     'no object pixel': 'right if the picture shows no object; otherwise draw it',
     **dict.fromkeys(['valid picture in train', 'test picture in train', 'test picture in valid'],
@@ -97,21 +98,30 @@ def _plain(image):
     pixels[pixels[..., 3] == 0] = 0
     return Image.fromarray(pixels)
 
+_CLEAR = 'transparent'
+
+def _clear_values(image):
+    "The values that a file without a channel for opacity makes transparent"
+    clear = image.info.get('transparency')
+    if isinstance(clear, bytes): return [i for i, opacity in enumerate(clear) if opacity == 0]
+    return [255 if image.mode == '1' and clear else clear]
+
 def _names(value, palette):
     "How a value of a mask can be called; the first is the one to show"
     if palette: return str(value), ','.join(map(str, palette[3 * value:3 * value + 3]))
     if not isinstance(value, tuple): return f'{value:g}', ','.join([f'{value:g}'] * 3)
-    if value[3:] == (0,): return ('transparent',)
+    if value[3:] == (0,): return (_CLEAR,)
     colour = ','.join(map(str, value[:3]))
     return (str(value[0]), colour) if len(set(value[:3])) == 1 else (colour,)
 
 def _read_values(image):
     "Pixels of a mask, `(H, W)` or `(H, W, C)`, and the names of each of its values"
-    image = _plain(upright(image))
+    clear, image = _clear_values(image), _plain(upright(image))
     pixels = np.array(image)
     if image.mode[0] in 'IF': values = np.unique(pixels).tolist()
     else: values = sorted(value for _, value in image.getcolors(2**16) or [])
-    return pixels, {value: _names(value, image.getpalette()) for value in values}
+    names = {value: _names(value, image.getpalette()) for value in values}
+    return pixels, names | {v: (_CLEAR, *names[v]) for v in values if v in clear}
 
 # %% ../../nbs/workshop/datasets/own.ipynb #c57c6c19
 def _box(points): # left, top, right, bottom
@@ -176,7 +186,7 @@ def _choose(path, names):
         raise _Mistake('soft edges', path,
                        f'has {len(names) or "over 65536"} values, so its edges are soft')
     if len(names) > 2: raise _Mistake('more than two values', path, f'has the values {shown}')
-    black = ([value for value, name in names.items() if name[0] == 'transparent']
+    black = ([value for value, name in names.items() if name[0] == _CLEAR]
              or [value for value, name in names.items() if name[-1] == '0,0,0'])
     if len(names) == 2 and not black:
         raise _Mistake('no black', path, f'has the values {shown}, none of them black')
@@ -297,7 +307,7 @@ def _check_record(record):
     if any(d.kind == 'unreadable picture' for d in defects): return defects, None
     try: trimap = np.array(record.read_trimap())  # (H, W)
     except _Mistake as e: return [*defects, e.defect], None
-    except UserError: return [*defects, Defect('unreadable mask', record.mask)], None
+    except UserError as e: return [*defects, unreadable('mask', record.mask, e)], None
     share = (trimap == 1).mean()
     if not share: defects.append(Defect('no object pixel', record.mask))
     return defects, share
