@@ -137,7 +137,7 @@ def test_real_files_are_checked_and_read(real_pets):
     assert found >= {
         ('GIF named .jpg', 'Abyssinian_34'), ('no pet pixel', 'Abyssinian_34'),
         ('picture in no list', 'Abyssinian_34'), ('PNG named .jpg', 'Abyssinian_5'),
-        ('transparent picture', 'Abyssinian_5'), ('foreign file', 'Abyssinian_100')}
+        ('foreign file', 'Abyssinian_100')}
     names = 'Abyssinian_5', 'Bengal_10', 'american_bulldog_100'
     records = [r for r in scan_pets(real_pets) if r.name in names]
     assert [read_pet(r, 64).shape for r in records] == [(64, 64, 4)] * 3

@@ -8,6 +8,7 @@ import torch
 import torchmetrics.functional.classification as tmf
 from PIL import Image
 from conftest import call
+from petseg_nb.core.disk import save_checkpoint
 from petseg_nb.show import scorecard
 
 FILES = {'per_image.csv', 'summary.json', 'threshold.png', 'calibration.png', 'worst.png',
@@ -154,17 +155,20 @@ def test_your_own_masks_are_read_as_the_run_read_them(
     names = sorted(path.stem for path in (own/'images').iterdir())
     for part, some in dict(train=names[:9], valid=names[9:12]).items():
         (own/f'{part}.txt').write_text('\n'.join(some))
-    shutil.copy(small_checkpoint, run_dir)
-    config = dict(data_path=str(own), mask_value='7', size=64, width=4)
-    (run_dir/'config.json').write_text(json.dumps(config))
+    state = torch.load(small_checkpoint, weights_only=True)
+    state['config'] |= dict(mask_value='7')
+    save_checkpoint(state, run_dir/'best.pt')
+    (run_dir/'config.json').write_text(json.dumps(dict(data_path=str(own), mask_value='7')))
     def share(*flags):
         petseg('evaluate', toy_pets, run_dir/'best.pt', *flags)
         with open(run_dir/'valid'/'per_image.csv') as f:
             return fmean(float(row['pet_share']) for row in csv.DictReader(f))
     assert share('--mask_value', '9') < .5 * share()
-    # the value belongs to the folder of the run
-    _, err = petseg('evaluate', toy_pets, run_dir/'best.pt', '--data_path', own, status=2)
-    assert '--mask_value' in err
+    own.rename(moved := tmp_path/'moved')
+    assert share('--data_path', moved) == share('--data_path', moved, '--mask_value', '7')
+    _, err = petseg('evaluate', toy_pets, run_dir/'best.pt', '--data_path', moved, '--mask_value',
+                    '', status=2) # what is not black
+    assert 'has the values 0 and 7 and 9: name the value of the object with --mask_value' in err
 
 
 def test_real_pictures(checkpoint, toy_pets, real_pets, tmp_path):

@@ -211,6 +211,32 @@ def test_a_value_that_no_mask_has_is_refused(own, tmp_path):
     assert status == 2 and shown in err
     status, _, err = run(petseg_train, *flags, '--data_path', SAMPLES)
     assert status == 2 and 'samples holds trimaps: leave out --mask_value' in err
+    status, _, err = run(petseg_evaluate, 'pretrained', '--mask_value', 7)
+    assert status == 2 and 'are for your own masks: give their folder with --data_path' in err
+
+
+def test_a_border_is_what_border_says(own, tmp_path):
+    "As PASCAL VOC has it: 0, the class, and 255 where nobody decided"
+    for name in NAMES: save(own, name, np.array([0, 1, 0, 255], np.uint8)[read_sample(name)[1]])
+    parts, true = split_records(own, '1', '255', 'ignore'), read_sample('Bengal_43')[1]
+    record = next(r for some in parts.values() for r in some if r.name == 'Bengal_43')
+    np.testing.assert_array_equal(np.array(record.read_trimap()), true)
+    for border, value in dict(pet=1, background=0, ignore=255).items():
+        mask = PetDataset(parts['train'], 64, border)[0][1]
+        assert set(mask.unique().tolist()) == {0, 1, value}, border
+    flags = *SMALL, '--data_path', own, '--mask_value', 1, '--out_dir', tmp_path/'runs'
+    status, _, err = run(petseg_train, *flags, '--border', 'ignore')
+    assert status == 2 and ('--border ignore does nothing: the masks in' in err
+                            and 'Name its value with --border_value (255 in PASCAL VOC)' in err)
+    status, _, err = run(petseg_train, *flags, '--border', 'ignore', '--border_value', 7)
+    assert status == 2 and 'so give another --border_value' in err
+    status, _, err = run(petseg_train, *flags, '--border', 'ignore', '--border_value', 255)
+    assert status == 0, err
+    run_dir, = (tmp_path/'runs').iterdir()
+    moved = own.rename(tmp_path/'moved')
+    status, out, err = run(petseg_evaluate, run_dir, '--data_path', moved)
+    assert status == 0, err
+    assert '2 valid pictures, mask_value 1, border_value 255, border counted as ignore' in out
 
 
 def test_a_picture_keeps_its_side_when_others_come(own):
@@ -550,7 +576,7 @@ def test_masks_that_cannot_be_right_are_noticed(own, spoil, value, line):
         datasets = {part: PetDataset(records, size) for part, records in parts.items()}
         try: return training_notes(own, datasets)
         except ValueError as e: return [str(e)]
-    said, checked = notes(32), check_data(own, value, 32)
+    said, checked = notes(32), check_data(own, value, size=32)
     assert len(said) == bool(line) and all(line in words for words in said), said
     words = 'such as', 'are empty at', 'different things'
     assert line in checked and any(w in checked for w in words) == bool(line), checked

@@ -16,6 +16,7 @@ def _check_data(argv):
     parser.add_argument('data_path', help='folder that holds images/ and annotations/, or the '
                         'folder around it; of your own pictures, images/ and masks/')
     parser.add_argument('--mask_value', default='', help='the object in your own masks')
+    parser.add_argument('--border_value', default='', help='their border, 255 in PASCAL VOC')
     parser.add_argument('--size', default=TrainConfig.size, type=int,
                         help='as you will give it to petseg_train (default: %(default)s)')
     flags = vars(parser.parse_args(argv))

@@ -13,13 +13,15 @@ from ..core.config import CHOICES
 from ..core.errors import UserError
 
 # %% ../../nbs/workshop/cli/evaluate.ipynb #f1a7fdd1
+_VALUES = 'mask_value', 'border_value' # of your own masks
+
 def _evaluation_flags(argv):
     parser = argparse.ArgumentParser('petseg_evaluate', description='Score a checkpoint picture by '
                                      'picture, and show where it fails.')
     def flag(name, note, **kwargs): parser.add_argument(name, help=note, **kwargs)
     flag('checkpoint', "best.pt or last.pt of a run, or pretrained: the package's own", type=Path)
     flag('--data_path', 'folder of the pictures (default: that of the run, from its config.json)')
-    flag('--mask_value', 'as petseg_train takes it (default: that of the run, for its own data)')
+    for name in _VALUES: flag(f'--{name}', 'as petseg_train takes it (default: that of the run)')
     flag('--split', 'pictures to score; test is for the last look (default: valid)',
          default='valid', choices=['valid', 'test'])
     flag('--tta', 'average over mirrored and turned pictures (default: none)',
@@ -36,32 +38,37 @@ def _evaluation_flags(argv):
     return args
 
 # %% ../../nbs/workshop/cli/evaluate.ipynb #d8895b9c
-def _data_of(args, run_dir):
-    "Folder and mask value of the pictures: as the flags say, else as in the training run"
-    if args.data_path: return args.data_path, args.mask_value or ''
+def _data_path(args, run_dir):
+    "The folder of the pictures: as the flag says, else that of the training run"
+    if args.data_path: return args.data_path
     path = run_dir/'config.json'
-    if not path.exists():
-        raise UserError(f'{run_dir} has no config.json, which names the pictures: give --data_path')
-    config = read_config(path)
-    return saved_pictures(config, path), args.mask_value or config.mask_value
+    if path.exists(): return saved_pictures(read_config(path), path)
+    raise UserError(f'{run_dir} has no config.json, which names the pictures: give --data_path')
 
 def _datasets(args, config, run_dir):
     "The folder of the pictures, and a dataset of the split asked for and of those that validate"
     from petseg_nb.data import PetDataset, scan_pets
-    from petseg_nb.datasets.own import split_records
+    from petseg_nb.datasets.own import is_own, split_records
     from petseg_nb.masks import SAMPLES
+    border = args.border or config.border
     if str(args.checkpoint) == 'pretrained' and not args.data_path:
+        if any(getattr(args, name) for name in _VALUES):
+            raise UserError('--mask_value and --border_value are for your own masks: give their '
+                            'folder with --data_path')
         args.split = 'test' # eight pictures that it has not seen
-        return SAMPLES, dict(test=PetDataset(scan_pets(SAMPLES), config.size, args.border))
-    data_path, mask_value = _data_of(args, run_dir)
-    records = split_records(data_path, mask_value)
+        return SAMPLES, dict(test=PetDataset(scan_pets(SAMPLES), config.size, border))
+    data_path = _data_path(args, run_dir)
+    own = is_own(data_path)
+    for name in _VALUES: # those of the run, wherever the masks are
+        if getattr(args, name) is None: setattr(args, name, getattr(config, name) if own else '')
+    records = split_records(data_path, args.mask_value, args.border_value, args.border or 'pet')
     if not records.get(args.split):
         other = dict(valid='test', test='valid')[args.split]
         raise UserError(f'{data_path} has no {args.split} pictures: ' + (
             f'give --split {other}' if records.get(other) else
             'write the names of those to score into test.txt, one per line, and give --split test'))
     parts = [part for part in dict.fromkeys(('valid', args.split)) if records.get(part)]
-    return data_path, {part: PetDataset(records[part], config.size, args.border,
+    return data_path, {part: PetDataset(records[part], config.size, border,
                                         cache_dir=cache_dir()) for part in parts}
 
 # %% ../../nbs/workshop/cli/evaluate.ipynb #4589016d
@@ -77,9 +84,9 @@ def _evaluate(argv):
     from petseg_nb.show.scorecard import (
         calibration_error, closing_report, evaluation_figures, write_evaluation)
     model, config = load_model(args.checkpoint)
-    args.border = args.border or config.border
     run_dir = args.checkpoint.parent if args.checkpoint.is_file() else args.checkpoint
     data_path, datasets = _datasets(args, config, run_dir)
+    values = {name: getattr(args, name) or '' for name in _VALUES}
     (folder := args.out_dir or run_dir/args.split).mkdir(parents=True, exist_ok=True)
     def predict(images):
         share_cores()
@@ -95,7 +102,8 @@ def _evaluate(argv):
     def some(those): # their scores, where they are not all
         return summarize_pictures(those) if 0 < len(those) < len(pictures) else None
     summary = dict(checkpoint=str(args.checkpoint), data_path=str(data_path), split=args.split,
-                   border=args.border, threshold=args.threshold, tta=args.tta, size=config.size,
+                   border=datasets[args.split].border, **values, threshold=args.threshold,
+                   tta=args.tta, size=config.size,
                    **summarize_groups(pictures), calibration_error=calibration_error(pictures),
                    best_threshold_on_valid=valid and choose_threshold(valid),
                    seen=counts if model.seen else None,

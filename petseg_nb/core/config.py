@@ -45,12 +45,13 @@ class TrainConfig:
     "Everything that a training run depends on; `UserError` for a value that can't be used"
     data_path:str='' # folder of the dataset; if empty, 240 toy pets are drawn into data/toy_pets
     mask_value:str='' # object in your masks: value, R,G,B, label, nonzero or ">127"; empty: not black
+    border_value:str='' # their border: pixels that nobody decided, 255 in PASCAL VOC; empty: none
     model:str='unet' # which network
     weights:str='' # checkpoint of another run, with whose weights this one begins
     encoder_weights:str='none' # imagenet: downloaded once; those of lite_unet from a package
     width:int=16 # channels of the first level of `unet`; the course reports use 64
     size:int=80 # side in pixels to which each picture is resized; the course reports use 256
-    border:str='pet' # what the border of a trimap counts as
+    border:str='pet' # what the border of a trimap, or of your own masks, counts as
     augment:str='light' # preset of random transforms for training pictures
     normalization:str='imagenet' # mean and deviation of pixels; half: 0.5 each, none: 0 to 255
     epochs:int=24 # passes over the training pictures

@@ -99,8 +99,8 @@ def check_pair(
 def _cache_name(records, size):
     identity, where = hashlib.sha256(), cache(os.path.realpath)
     for record in records:
-        value = getattr(record, 'mask_value', '') # of your own masks: which value is the object
-        identity.update(f'{value}\n'.encode())
+        for value in ('mask_value', 'border_value'): # of your own masks: object and border
+            identity.update(f'{getattr(record, value, "")}\n'.encode())
         for path in record.files:
             try: stat = path.stat()
             except OSError as e:

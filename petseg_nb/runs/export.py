@@ -170,7 +170,7 @@ def export_int8(
 ) -> dict: # 'dice_before', 'dice_after', and how many pictures were 'calibrated' and 'scored'
     "Export to ONNX in 8-bit integers, and score; `UserError` if it loses more than 0.05 Dice"
     config = config_from(load_checkpoint(checkpoint)['config'], checkpoint)
-    parts = parts_to_train(data_path, config.mask_value)
+    parts = parts_to_train(data_path, config.mask_value, config.border_value)
     def some(part, most): # evenly spread over the part
         records = parts[part][::-(-len(parts[part]) // most)]
         return PetDataset(records, config.size, config.border)

@@ -32,14 +32,14 @@ def leave_signals(
     for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, signal.SIG_IGN)
 
 def new_loaders(
-    config:TrainConfig, # data_path, mask_value, size, batch_size, border, augment, workers, seed
+    config:TrainConfig, # data_path, values of masks, size, batch_size, border, augment and the rest
     cache_dir=None, # folder for decoded pictures, see `PetDataset`
 ) -> dict: # 'train', 'valid' and, if there are such pictures, 'test': as of `pet_dataloaders`
     "The loaders of the pictures that `config` names"
     return pet_dataloaders(
         config.data_path, config.size, config.batch_size, config.border,
         Augment(config.augment, config.size), cache_dir, max(config.workers, 0), config.seed,
-        parts_to_train(config.data_path, config.mask_value))
+        parts_to_train(config.data_path, config.mask_value, config.border_value, config.border))
 
 # %% ../../nbs/workshop/runs/fit.ipynb #aece6339
 def parts_of(

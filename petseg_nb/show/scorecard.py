@@ -195,9 +195,10 @@ def closing_report(
 ) -> str: # lines of text
     "What `petseg_evaluate` says at the end"
     s, best = summary, summary['best_threshold_on_valid']
-    lines = [f"{s['all']['pictures']} {s['split']} pictures, border counted as {s['border']}, "
-             f"threshold {s['threshold']}, tta {s['tta']}; in brackets 95 % intervals over "
-             'pictures', '', score_table(summary, s['size']), '']
+    values = ''.join(f'{name} {s[name]}, ' for name in ('mask_value', 'border_value') if s[name])
+    lines = [f"{s['all']['pictures']} {s['split']} pictures, {values}border counted as "
+             f"{s['border']}, threshold {s['threshold']}, tta {s['tta']}; in brackets 95 % "
+             'intervals over pictures', '', score_table(summary, s['size']), '']
     lines.append('no validation pictures, so no threshold is chosen' if not best else
                  f"best threshold on {best['pictures']} validation pictures: "
                  f"{best['threshold']}, Dice {best['gain']:+.4f} there against 0.5; not applied")
