@@ -62,7 +62,8 @@ def _checkpoint(words):
     from petseg_nb.runs.folders import find_pictures
     first, *pictures = words
     if not _is_network(first):
-        if first != '-' and not any(map(_is_picture, find_pictures([first]))):
+        here = Path(first).iterdir() if Path(first).is_dir() else find_pictures([first])
+        if first != '-' and not any(map(_is_picture, here)):
             what = 'is neither a checkpoint (.pt, .safetensors) nor a picture'
             if Path(first).is_dir(): what = 'holds neither best.pt nor a picture'
             elif not Path(first).exists(): what = 'is not there'
