@@ -44,7 +44,7 @@ def check_choice(
 class TrainConfig:
     "Everything that a training run depends on; `UserError` for a value that can't be used"
     data_path:str='' # folder of the dataset; if empty, 240 toy pets are drawn into data/toy_pets
-    mask_value:str='' # object in your masks: value, R,G,B, label, nonzero or ">127"; empty: not black
+    mask_value:str='' # object in your masks: value, R,G,B, label, nonzero, ">127"; empty: not black
     border_value:str='' # their border: pixels that nobody decided, 255 in PASCAL VOC; empty: none
     model:str='unet' # which network
     weights:str='' # checkpoint of another run, with whose weights this one begins

@@ -41,8 +41,8 @@ ADVICE = {
     'mask of another size': 'draw it on this picture, and resize neither',
     'mask not turned': "turn it too, or delete the orientation from the photo's EXIF data",
     'turned photo': 'a viewer shows it turned by its EXIF data: see that its mask is turned too',
-    'soft edges': 'count what is brighter than the middle as the object, with --mask_value ">127" if '
-                  'white is 255; or draw it with hard edges and save as PNG, not JPEG',
+    'soft edges': 'count what is brighter than the middle as the object, with --mask_value ">127" '
+                  'if white is 255; or draw it with hard edges and save as PNG, not JPEG',
     'photo for a mask': 'draw the object, in one colour on black, and save as PNG',
     'more than two values': 'name the value of the object with --mask_value, or count all but the '
                             'background as the object with --mask_value nonzero; a border, where '

@@ -447,6 +447,7 @@ def training_notes(
     root = Path(path).expanduser()
     unused = [d.path for d in _unused(root, *_files_in(root)[1:])] if is_own(root) else []
     if count := sum(len(visible(p)) if p.is_dir() else 1 for p in unused):
-        lines.append(f'{count} files in {root} are not used, such as {unused[0].relative_to(root)}: '
-                     'petseg_check_data says why')
+        first = unused[0].relative_to(root)
+        lines.append(f'{count} files in {root} are not used, such as {first}: petseg_check_data '
+                     'says why')
     return lines
