@@ -1,13 +1,13 @@
 """Make the package's own model again.
 
-    python scripts/pretrained.py pets data/oxford-iiit-pet           # the folder that it is trained on
-    petseg_train --data_path pets --model lite_unet --encoder_weights imagenet \\
+    python scripts/pretrained.py merged data/oxford-iiit-pet   # the folder that it is trained on
+    petseg_train --data_path merged --model lite_unet --encoder_weights imagenet \\
         --normalization half --size 192 --augment strong --batch_size 16 --epochs 40 \\
         --learning_rate 0.0005 --ema 0.99
     python scripts/pretrained.py RUN        # writes petseg_nb/pretrained.safetensors
 
-The folder holds the pictures of one or several folders in the dataset's layout. Its lists are sorted
-by name, so that every tenth picture of `trainval.txt`, which validates, comes from all breeds. A
+The folder holds the pictures of one or several folders in the dataset's layout. Its lists are
+sorted by name, so that every tenth picture of `trainval.txt`, which validates, comes from all breeds. A
 picture that the dataset contains twice is left out of `trainval.txt` the second time, or both times
 if it is in `test.txt`."""
 import shutil, sys
