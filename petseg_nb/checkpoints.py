@@ -73,8 +73,10 @@ def read_safetensors(
 
 def _plain_names(weights):
     "Without what `torch.compile` and `DataParallel` write before the name of each weight"
-    return {key.replace('_orig_mod.', '').removeprefix('module.'): tensor
-            for key, tensor in weights.items()}
+    names = [key.replace('_orig_mod.', '') for key in weights]
+    if all(name.startswith('module.') for name in names):
+        names = [name.removeprefix('module.') for name in names]
+    return dict(zip(names, weights.values()))
 
 def _read_pickle(path):
     with warnings.catch_warnings():

@@ -1,5 +1,5 @@
 """Your own pictures, as you use them: each mistake with its line, and commands from end to end."""
-import base64, csv, io, json, os, shutil, struct
+import base64, csv, io, json, os, re, shutil, struct
 from contextlib import redirect_stderr, redirect_stdout
 import numpy as np
 import pytest
@@ -399,6 +399,41 @@ def test_masks_of_single_objects_are_joined(own):
     assert records['Bengal_43_mask_0'].mask.name == 'Bengal_43_mask_0.png'
     assert [p.name for p in records['Bengal_43'].files[1:]] == [
         'Bengal_43_mask_1.png', 'Bengal_43_mask_2.png']
+
+
+def test_masks_of_different_things_are_not_joined(own):
+    mask = pixels(own, 'Bengal_43')
+    (own/'masks'/'Bengal_43.png').unlink()
+    for ending in ('_object1', '_background1'): save(own, f'Bengal_43{ending}', mask)
+    with pytest.raises(UserError, match=r'Bengal_43.jpg has 2 masks \('): scan_own(own)
+
+
+def test_the_mask_of_a_picture_that_is_not_read_is_nobody_elses(own):
+    shutil.move(own/'masks'/'Bengal_43.png', own/'masks'/'Bengal_43-2.png')
+    (own/'images'/'Bengal_43-2.heic').touch()
+    with pytest.raises(UserError, match='Bengal_43.jpg has no mask, but Bengal_43-2.png'):
+        scan_own(own)
+
+
+def test_a_ring_is_as_wide_as_its_line(own):
+    for path in (own/'masks').iterdir():
+        ring = np.zeros((400, 400), np.uint8)
+        ring[100, 100:300] = ring[299, 100:300] = ring[100:300, 100] = ring[100:300, 299] = 255
+        Image.fromarray(ring).save(path)
+        Image.new('RGB', (400, 400)).save(own/'images'/f'{path.stem}.jpg')
+    out = check_data(own, size=32)
+    assert 'masks are empty at --size 32; the smallest object is 4 pixels wide in 400 x 400' in out
+    assert 'try --size 224' in out
+    assert 'are empty' not in check_data(own, size=224)
+
+
+@pytest.mark.parametrize('values, line', [
+    (('>abc', ''), '>abc is no threshold'), (('', '<nan'), '<nan is no threshold'),
+    (('nonzero', '255'), '--border_value 255 takes all pixels of the object'),
+    (('', '255'), '--border_value 255 takes all pixels of the object')])
+def test_values_that_cannot_be_right_are_named(own, values, line):
+    for look in (split_records, check_data):
+        with pytest.raises(UserError, match=re.escape(line)): look(own, *values)
 
 
 LAYOUTS = dict( # what its files are called, and the line

@@ -129,3 +129,25 @@ def test_a_transparent_value_can_be_named(tmp_path):
 def test_black_and_white_of_other_programs_is_as_the_file_says(tmp_path):
     tifffile.imwrite(path := tmp_path/'a.tif', MASK, software='scanner') # white is zero
     np.testing.assert_array_equal(read_mask(path), ~MASK)
+
+
+@pytest.mark.parametrize('kind', [np.uint8, np.uint16])
+def test_a_tiff_that_is_stored_turned_is_turned_once(kind, tmp_path):
+    upright = (200 * RAMP).astype(kind)                      # (48, 64)
+    turned = Image.fromarray(np.rot90(upright).copy())       # (64, 48)
+    turned.save(path := tmp_path/'turned.tif', tiffinfo={0x112: 6}) # show it turned to the right
+    assert read_mask(path, '>100').tolist() == (upright > 100).tolist()
+
+
+def test_numbers_of_objects_in_a_grey_mask_of_16_bits_are_kept(tmp_path):
+    pixels = np.zeros((20, 30, 3), np.uint16)
+    pixels[2:9, 2:9], pixels[12:17, 12:17] = 5, 3000
+    (path := tmp_path/'mask.png').write_bytes(cv2.imencode('.png', pixels)[1])
+    assert [read_mask(path, value).sum() for value in ('nonzero', '5', '3000', '>1000')] == [
+        74, 49, 25, 25]
+    with pytest.raises(UserError, match='has the values 0 and 5 and 3000'): read_mask(path)
+
+
+def test_floats_a_little_beyond_white_are_not_taken_for_black(tmp_path):
+    deep(1.02, np.float32)(path := tmp_path/'deep.tif')
+    with pytest.raises(UserError, match='pixels from 0 to 1.02, and nothing tells'): look(path, 64)

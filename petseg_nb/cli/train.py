@@ -176,6 +176,7 @@ def _score(model, test, config):
     from torch.utils.data import DataLoader, Subset
     from petseg_nb.checkpoints import seen_before
     from petseg_nb.losses import LOSSES
+    from petseg_nb.datasets.audit import mask_kinds
     from petseg_nb.show.scorecard import empty_note, seen_note
     from petseg_nb.training import validate
     count, loss_fn = len(test.dataset), LOSSES[config.loss]
@@ -188,7 +189,8 @@ def _score(model, test, config):
         subset = Subset(test.dataset, others[rank()::world_size()])
         score = validate(model, DataLoader(subset, config.batch_size), loss_fn)['dice']
         lines.append(f'dice of the other {len(others)}: {score:.4f}')
-    shown = [i for i, (_, mask) in enumerate(test.dataset) if (mask == 1).any()]
+    kinds = mask_kinds(test.dataset).values()
+    shown = [i for i, kind in enumerate(kinds) if kind != 'empty']
     about(empty_note(count - len(shown), count, config.size), shown)
     seen = {part: int(flag.sum()) for part, flag in flags.items()}
     unseen = (~(flags['train'] | flags['valid'])).nonzero()[0].tolist()

@@ -8,7 +8,7 @@ __all__ = ['FORMATS', 'DEPTHS', 'HASH_LIMIT', 'why_unreadable', 'open_picture', 
 
 # %% ../../nbs/workshop/core/images.ipynb #20812905
 import io, logging, os, warnings
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 import numpy as np
 from PIL import (
     ExifTags, Image, ImageChops, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError)
@@ -38,14 +38,13 @@ def _check_pages(image):
 
 def _tiff_tags(file):
     "The tags of a TIFF's first page by their numbers; of another file, none"
-    with open(file, 'rb') if not isinstance(file, io.BytesIO) else nullcontext(file) as f:
-        f.seek(0)
-        if (start := f.read(8))[:4] not in (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+'): return {}
-        if b'+' in start[:4]: start += f.read(8) # a BigTIFF
-        tags = TiffImagePlugin.ImageFileDirectory_v2(start)
-        f.seek(tags.next)
-        tags.load(f)
-        return tags
+    file.seek(0)
+    if (start := file.read(8))[:4] not in (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+'): return {}
+    if b'+' in start[:4]: start += file.read(8) # a BigTIFF
+    tags = TiffImagePlugin.ImageFileDirectory_v2(start)
+    file.seek(tags.next)
+    tags.load(file)
+    return tags
 
 def _by_opencv(file, tags):
     "The picture in a PNG, or in a TIFF with these tags"
@@ -53,26 +52,29 @@ def _by_opencv(file, tags):
     bands, bits, pixels = tags.get(277, 1), max(tags.get(258, [16])), None
     floats, in_colour = 3 in tags.get(339, ()), tags.get(262) == 2 and tags.get(284, 1) == 1
     if not tags or (bands == 1 or in_colour) and not (floats and bits == 16): # else it fails
-        data = file.getbuffer() if isinstance(file, io.BytesIO) else np.fromfile(file, np.uint8)
-        try: pixels = cv2.imdecode(np.asarray(data), cv2.IMREAD_UNCHANGED)
+        file.seek(0)
+        data = np.frombuffer(file.read(), np.uint8)
+        try: pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
         except cv2.error: pass # it can't, and tells no more
     kind = 'floats' if floats else 'whole numbers'
     if pixels is None: raise _NotOne(f'a TIFF with {bands} x {bits}-bit {kind} per pixel')
-    if pixels.ndim == 2: # 64 bits
+    colours, opacity = pixels[..., 2::-1], pixels[..., 3:] # from blue, green, red
+    if pixels.ndim == 3 and not opacity.size and (colours == colours[..., :1]).all():
+        pixels = pixels[..., 0] # grey: the numbers of objects in a mask, as they are
+    if pixels.ndim == 2: # or 64 bits
         small = pixels.dtype.kind in 'iu' and np.abs(pixels).max() < 2**31
         return Image.fromarray(pixels.astype(np.int32 if small else np.float32))
-    parts = pixels[..., 2::-1], pixels[..., 3:] # from blue, green, red; opacity, if there is one
-    return Image.fromarray(np.dstack([to_bytes(part) for part in parts if part.size]))
+    return Image.fromarray(np.dstack([to_bytes(p) for p in (colours, opacity) if p.size]))
 
 # %% ../../nbs/workshop/core/images.ipynb #f10738c6
 FORMATS = ('JPEG', 'PNG', 'GIF', 'WEBP', 'BMP', 'TIFF')
 
 def _open(file):
-    "The picture in a file, or in an `io.BytesIO`, as Pillow opens it, or else OpenCV"
+    "The picture in an open file, as Pillow reads it, or else OpenCV"
     try: return Image.open(file, formats=FORMATS)
     except UnidentifiedImageError:
         if not (tags := _tiff_tags(file)): raise
-        if tags[256] * tags[257] > 2 * (Image.MAX_IMAGE_PIXELS or np.inf):
+        if tags.get(256, 0) * tags.get(257, 0) > 2 * (Image.MAX_IMAGE_PIXELS or np.inf):
             raise Image.DecompressionBombError from None
         return _by_opencv(file, tags)
 
@@ -99,12 +101,13 @@ def open_picture(
     source, # a file's path, whatever its name ends in, or its bytes
 ): # a PIL image, open while the block lasts
     "Open a picture file; `UserError` names a file that can't be read, also where decoding fails"
-    file = io.BytesIO(source) if isinstance(source, bytes) else source
-    if file is source and not os.path.isfile(file):
+    if not isinstance(source, bytes) and not os.path.isfile(source):
         raise UserError(f'{source} is not there, or is no file: restore it, or leave it out')
     name = 'the picture' if isinstance(source, bytes) else str(source)
     try:
-        with _open(file) as image: yield _whole(image, file)
+        # of a file with a name, Pillow turns some TIFFs twice
+        with io.BytesIO(source) if isinstance(source, bytes) else open(source, 'rb') as file:
+            with _open(file) as image: yield _whole(image, file)
     except UserError as e:
         if name in str(e): raise
         raise UserError(f'{name}: {e}') from None # of a function that saw the pixels alone
@@ -131,7 +134,8 @@ def to_bytes(
 ) -> np.ndarray: # of the same shape, uint8
     "Pixels in 8 bits; `UserError` where nothing tells which of them are black and white"
     darkest, brightest = pixels.min(), pixels.max()
-    if not 0 <= darkest <= brightest < 2**32:
+    overshoots = pixels.dtype.kind == 'f' and 1 < brightest < 2 # from 0 to 1, and resized
+    if not 0 <= darkest <= brightest < 2**32 or overshoots:
         raise UserError(f'pixels from {darkest:g} to {brightest:g}, and nothing tells which of '
                         'them are black and white: choose both, and save it with 8 bits')
     if pixels.dtype.kind == 'f' and brightest <= 1: return (255 * pixels + .5).astype(np.uint8)

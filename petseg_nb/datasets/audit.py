@@ -214,17 +214,17 @@ _LARGEST = 1024 # pixels: a larger --size is no advice
 def _some(records): return records[::-(-len(records) // _OPENED)]
 
 def _lost_object(record):
-    "Of a mask that is empty when small: the smallest size that shows its object, and the object"
+    "Of a mask that is empty when small: how wide its object is, and the size of the mask"
     trimap = np.array(record.read_trimap())                     # (H, W)
     full = trimap.shape[::-1]
     _, _, boxes, _ = cv2.connectedComponentsWithStats((trimap == 1).astype(np.uint8))
-    sizes = [box[2:4] for box in boxes[1:].tolist()]            # width and height, in pixels
-    steps = [(max(full[0] / w, full[1] / h), min(w, h), full) for w, h in sizes]
-    return min(steps, default=None)
+    # of a line or a ring, the box says nothing of its width
+    widths = [min(w, h, -(-area // max(w, h))) for _, _, w, h, area in boxes[1:].tolist()]
+    return max(((width, full) for width in widths), default=None)
 
-def _about_lost(lost):
-    step, width, full = max(lost)
-    size = -(-min(2 * step, max(full)) // 32) * 32
+def _about_lost(lost, size):
+    width, full = min(lost, key=lambda found: found[0] / max(found[1]))
+    size = -(-min(2 * max(max(full) / width, size), max(full)) // 32) * 32
     remedy = (f'try --size {size:.0f}' if size <= _LARGEST else
               'cut the pictures and their masks into smaller ones')
     return f'the smallest object is {width} pixels wide in {full[0]} x {full[1]}: {remedy}'
@@ -237,7 +237,7 @@ def _about_empty(empty, count, size):
     "The line about empty masks, if it is needed"
     what, opened = _how_many(empty, count), _some(empty)
     if lost := [found for r in opened if (found := _lost_object(r))]:
-        return f'{what} are empty at --size {size}; {_about_lost(lost)}'
+        return f'{what} are empty at --size {size}; {_about_lost(lost, size)}'
     value = getattr(empty[0], 'mask_value', '')
     for record in opened if value else []:
         if others := record.object_values():

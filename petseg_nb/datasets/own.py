@@ -9,7 +9,7 @@ __all__ = ['read_mask', 'OwnRecord', 'scan_own', 'is_own', 'split_records', 'par
 import hashlib, re, unicodedata
 from collections import Counter, defaultdict
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PureWindowsPath
 from statistics import fmean
 import numpy as np
@@ -20,6 +20,7 @@ from ..core.errors import UserError
 from ..core.images import open_picture, orientation, upright
 from ..core.pets import read_lines, shrink_trimap
 from ..data import course_split, scan_pets
+from ..masks import trimap_to_mask
 from .audit import (
     ADVICE, Defect, Mistake, check_pets, copies, defect_table, mask_doubts, mask_kind, mask_kinds,
     picture_defects, unreadable)
@@ -103,15 +104,20 @@ def _read_values(image):
     return pixels, names | {v: (_CLEAR, *names[v]) for v in values if v in clear}
 
 # %% ../../nbs/workshop/datasets/own.ipynb #7e7a3d10
-def _is_threshold(mask_value): return mask_value[:1] in ('<', '>')
+def _is_threshold(value): return value[:1] in ('<', '>')
+
+def _check_thresholds(*values):
+    "`UserError` for a threshold without a number"
+    for value in filter(_is_threshold, values):
+        try: limit = float(value[1:])
+        except ValueError: limit = np.nan
+        if not np.isfinite(limit):
+            raise UserError(f'{value} is no threshold: give a number, such as ">127"')
 
 def _by_threshold(image, mask_value):
     "What `_read_values` returns, where the pixels beyond a threshold have one value"
-    try: limit = float(mask_value[1:])
-    except ValueError:
-        raise UserError(f'--mask_value {mask_value} is no threshold: give a number, such as '
-                        '">127"') from None
-    image = _plain(upright(image))
+    _check_thresholds(mask_value)
+    limit, image = float(mask_value[1:]), _plain(upright(image))
     grey = np.array(image if image.mode[0] in 'LIF' else image.convert('RGB').convert('L'))
     beyond = grey > limit if mask_value[0] == '>' else grey < limit           # (H, W)
     return beyond, {False: ('the rest', '0,0,0'), True: (mask_value,)}
@@ -174,7 +180,8 @@ def _tidy(value):
 
 def _shown(names):
     "The values of a mask in words"
-    words = [name[0] for name in names.values()]
+    words = list(dict.fromkeys(name[0] for name in names.values()))
+    if not words: return 'over 65536 colours'
     if len(words) <= 8: return f'the values {" and ".join(words)}'
     return f'{len(words)} values ({", ".join(words[:4])}, … and {words[-1]})'
 
@@ -243,6 +250,8 @@ def _by_name(folder, endings):
             files[unicodedata.normalize('NFC', path.stem)].append(path)
     return dict(files)
 
+def _without_number(name): return re.sub(r'[\W_]*\d+$', '', name)
+
 def _owner(mask, pictures):
     "The picture whose name, with a number behind it, is the name of a mask; or None"
     cuts = [m.start() for m in re.finditer(r'[\W_]', mask)] if mask[-1].isdigit() else []
@@ -251,9 +260,11 @@ def _owner(mask, pictures):
 def _files_in(root):
     "Pictures and masks by their names, and the names of each picture's masks; None has the rest"
     pictures, masks = _by_name(root/'images', PICTURES), _by_name(root/'masks', _MASKS)
+    others = {unicodedata.normalize('NFC', p.stem) for p in visible(root/'images')} - {*pictures}
     owned = defaultdict(list)
-    for name in masks:
-        owned[name if name in pictures else _owner(name, pictures)].append(name)
+    for name in masks: # that of a picture in a format that is not read belongs to no other
+        alone = None if name in others else _owner(name, pictures)
+        owned[name if name in pictures else alone].append(name)
     return pictures, masks, owned
 
 def _pair(name, pictures, masks, owned):
@@ -261,7 +272,8 @@ def _pair(name, pictures, masks, owned):
     image, mine = pictures[name][0], owned.get(name, [])
     for first, *more in (pictures[name], *map(masks.get, mine)):
         if more: raise Mistake('name used twice', first, f'and {more[0].name} have the same name')
-    if mine == [name] or mine and name not in mine: return image, [masks[m][0] for m in mine]
+    numbered = mine and name not in mine and len(set(map(_without_number, mine))) == 1
+    if mine == [name] or numbered: return image, [masks[m][0] for m in mine]
     alike = re.compile(rf'(.*[\W_])?{re.escape(name)}([\W_].*)?')
     found = mine or [other for other in owned[None] if alike.fullmatch(other)]
     files = [masks[other][0].name for other in found]
@@ -316,12 +328,19 @@ def _no_picture(root):
     else: remedy = 'save pictures in it, as JPEG or PNG'
     return f'{images} holds no picture that is to be used ({contents(images)}): {remedy}'
 
+def _any_has(number, records):
+    return any((np.array(record.read_trimap()) == number).any() for record in records)
+
 def _need_values(records):
     "`UserError` if no mask has the value that is to be the object, or the border"
     first = records[0]
+    plain = (replace(record, border_value='') for record in records)
+    if first.border_value and not _any_has(1, records) and _any_has(1, plain):
+        raise UserError(f'--border_value {first.border_value} takes all pixels of the object in '
+                        f'{first.mask.parent}: give the value of the border')
     for number, flag in ((1, 'mask_value'), (3, 'border_value')):
         value = getattr(first, flag)
-        if not value or any((np.array(r.read_trimap()) == number).any() for r in records): continue
+        if not value or _any_has(number, records): continue
         _, names, _ = _read_any(first.mask, size=(1, 1)) # the values do not depend on the size
         raise UserError(f'no mask in {first.mask.parent} has the value {value}: '
                         f'{first.mask.name} has {_shown(names)}, so give another --{flag}')
@@ -339,6 +358,7 @@ def split_records(
     if border != 'pet' and not border_value:
         raise UserError(f'--border {border} does nothing: the masks in {path} have no border. Name '
                         'its value with --border_value (255 in PASCAL VOC), or use --border pet')
+    _check_thresholds(mask_value, border_value)
     records = scan_own(path, mask_value, border_value)
     if not records: raise UserError(_no_picture(Path(path).expanduser()))
     _need_values(records)
@@ -396,7 +416,8 @@ def _check_own(path, size, *values):
             defects += found
             if trimap:
                 shares[record] = (np.array(trimap) == 1).mean()
-                kinds[record] = mask_kind(shrink_trimap(trimap, size))
+                small = shrink_trimap(trimap, size)
+                kinds[record] = mask_kind(trimap_to_mask(small, TrainConfig.border))
     return defects, shares, kinds
 
 # %% ../../nbs/workshop/datasets/own.ipynb #4de93f1d
@@ -414,6 +435,7 @@ def check_data(
     if not is_own(data_path):
         return defect_table(check_pets(
             _scan_pets(data_path, mask_value=mask_value, border_value=border_value)))
+    _check_thresholds(mask_value, border_value)
     defects, shares, kinds = _check_own(data_path, size, mask_value, border_value)
     if shares: _need_values(list(shares))
     defects += copies({part: [r for r in shares if r.split == part] for part in _PARTS})

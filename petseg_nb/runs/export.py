@@ -22,7 +22,7 @@ from ..core.disk import FORMAT, replacing
 from ..core.errors import UserError, need_packages
 from ..core.tiles import look
 from ..data import PetDataset
-from ..datasets.own import parts_to_train
+from ..datasets.own import is_own, parts_to_train
 from ..masks import SAMPLES
 from ..metrics import dice
 
@@ -170,7 +170,8 @@ def export_int8(
 ) -> dict: # 'dice_before', 'dice_after', and how many pictures were 'calibrated' and 'scored'
     "Export to ONNX in 8-bit integers, and score; `UserError` if it loses more than 0.05 Dice"
     config = config_from(load_checkpoint(checkpoint)['config'], checkpoint)
-    parts = parts_to_train(data_path, config.mask_value, config.border_value)
+    values = (config.mask_value, config.border_value) if is_own(data_path) else ()
+    parts = parts_to_train(data_path, *values)
     def some(part, most): # evenly spread over the part
         records = parts[part][::-(-len(parts[part]) // most)]
         return PetDataset(records, config.size, config.border)

@@ -65,7 +65,7 @@ def _expand(argument):
         found = [p for p in path.iterdir() if not p.name.startswith('.')]
         if folders := sum(p.is_dir() for p in found):
             warnings.warn(f'{path} has subfolders that are not looked into ({folders}): name them '
-                          f"too, or all that is in them as '{path}/**'")
+                          f"too, or all that is in them as '{glob.escape(str(path))}/**'")
     elif path.exists(): return [path] # whatever brackets are in its name
     else: found = map(Path, glob.glob(argument, recursive=True))
     return sorted(p for p in found if p.is_file()) or [path]
