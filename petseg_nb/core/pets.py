@@ -77,7 +77,7 @@ def read_pet(
 def _cache_name(records, size):
     identity = hashlib.sha256()
     for record in records:
-        for value in ('mask_value', 'border_value'): # of your own masks: object and border
+        for value in ('mask_value', 'border_value', 'square'): # of your own pictures
             identity.update(f'{getattr(record, value, "")}\n'.encode())
         for path in record.files:
             try: stat = path.stat()
