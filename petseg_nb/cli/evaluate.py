@@ -94,9 +94,10 @@ def _evaluate(argv):
     squares = scored[args.split] # of long pictures; of others there is one
     pictures, valid = whole_pictures(squares), whole_pictures(scored.get('valid', []))
     flags = seen_before(datasets[args.split], model.seen)
-    seen = {part: {p.record.name for p, flag in zip(squares, some) if flag}
-            for part, some in flags.items()}
-    counts = {part: len(names) for part, names in seen.items()}
+    names = {p.record.name for p in pictures}
+    seen = {part: names - {p.record.name for p, flag in zip(squares, some) if not flag}
+            for part, some in flags.items()} # all squares of a picture, as one may be plain
+    counts = {part: len(some) for part, some in seen.items()}
     others = [p for p in pictures if p.record.name not in seen['train'] | seen['valid']]
     summary = dict(checkpoint=str(args.checkpoint), data_path=str(data_path), split=args.split,
                    border=datasets[args.split].border, **values, threshold=args.threshold,
