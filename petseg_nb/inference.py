@@ -14,7 +14,7 @@ from .checkpoints import load_model, save_model
 from .core.config import TrainConfig, check_choice
 from .core.device import PRECISIONS, pick_precision
 from .core.errors import UserError
-from .core.tiles import blend, corners, look, to_mask
+from .core.tiles import cut_view, join_maps, look, to_mask
 
 # %% ../nbs/course/11_inference.ipynb #e33c9b36
 SYMMETRIES = dict(none=(0,), flip=(0, 4), d4=range(8)) # of a square, as `turn` counts them
@@ -61,7 +61,7 @@ class Segmenter:
         precision:str='auto', # 'auto', 'fp32', 'bf16' or 'fp16'
         tta:str='none', # 'none', 'flip' or 'd4'
         threshold:float=.5, # a pixel with a higher probability is pet
-        batch_size:int=8, # pictures, or windows of long pictures, per forward pass
+        batch_size:int=8, # pictures, or squares of long pictures, per forward pass
         config:TrainConfig=None, # what the model was trained with; only `save` needs it
     ):
         if not 0 <= threshold <= 1: raise UserError(f'threshold={threshold}: use 0 to 1')
@@ -94,17 +94,15 @@ class Segmenter:
     def probabilities(self,
         views:list, # of `(h, w, 3)` uint8, as `look` gives them
     ) -> list: # of `(h, w)` float32
-        "What the network makes of each view, in windows where a view is long"
-        S, found = self.size, []
-        windows = [view[top:top + S, left:left + S]
-                   for view in views for top, left in corners(view.shape[:2], S)]
-        for i in range(0, len(windows), self.batch_size):
-            batch = torch.from_numpy(np.stack(windows[i:i + self.batch_size]))   # (B, S, S, 3)
+        "What the network makes of each view, square by square where a view is long"
+        squares, found = [square for view in views for square in cut_view(view)], []
+        for i in range(0, len(squares), self.batch_size):
+            batch = torch.from_numpy(np.stack(squares[i:i + self.batch_size]))   # (B, S, S, 3)
             images = batch.permute(0, 3, 1, 2)                                   # (B, 3, S, S)
             p = predict_probabilities(self.model, images, self.tta, self.precision)
             found.extend(p[:, 0].numpy())
         found = iter(found)  # of (S, S)
-        return [blend(found, view.shape[:2], S) for view in views]
+        return [join_maps([next(found) for _ in cut_view(view)], view) for view in views]
 
     def __call__(self,
         pictures, # a path, the bytes of a file, PIL, an array, a tensor; or a list of them

@@ -10,10 +10,12 @@ from petseg_nb.cli.train import petseg_train
 from petseg_nb.cli.compare import petseg_compare
 from petseg_nb.core.errors import UserError
 from petseg_nb.core.pets import decode_once, read_pet
+from petseg_nb.core.tiles import cut_view, look
 from petseg_nb.data import PetDataset, scan_pets
 from petseg_nb.datasets.audit import ADVICE
 from petseg_nb.datasets.own import (
     OwnRecord, check_data, read_mask, scan_own, split_records, training_notes)
+from petseg_nb.inference import Segmenter
 from petseg_nb.masks import SAMPLES, read_sample
 
 NAMES = sorted(path.stem for path in (SAMPLES/'images').iterdir())
@@ -237,6 +239,52 @@ def test_a_border_is_what_border_says(own, tmp_path):
     status, out, err = run(petseg_evaluate, run_dir, '--data_path', moved)
     assert status == 0, err
     assert '2 valid pictures, mask_value 1, border_value 255, border counted as ignore' in out
+
+
+@pytest.mark.parametrize('turned', [False, True])
+def test_long_pictures_are_seen_alike_in_training_scoring_and_predicting(turned, tmp_path):
+    root, rng = tmp_path/'own', np.random.default_rng(0)
+    for folder in ('images', 'masks'): (root/folder).mkdir(parents=True)
+    for i in range(6):
+        picture = rng.integers(0, 256, (32, 192, 3), np.uint8)  # 6 : 1
+        mask = picture[..., 0].repeat(8, 1)[:, :192] // 128 * np.uint8(255)
+        if turned: picture, mask = picture.swapaxes(0, 1), mask.T
+        Image.fromarray(picture).save(root/'images'/f'{i}.png')
+        save(root, i, mask)
+    lists(root, train='0\n1\n2\n3', valid='4\n5')
+    status, out, err = run(petseg_train, *SMALL, '--data_path', root, '--out_dir', tmp_path/'runs')
+    assert status == 0 and '24 training pictures' in out, err
+    assert 'pictures longer than 3 : 1 are cut into squares' in out
+    records = split_records(root)['valid']
+    for record, (image, _) in zip(records, PetDataset(records, 32)):
+        square = cut_view(look(record.image, 32)[0])[record.square[0]]
+        np.testing.assert_array_equal(image.permute(1, 2, 0), square)
+    run_dir, = (tmp_path/'runs').iterdir()
+    status, out, err = run(petseg_evaluate, run_dir, '--threshold', '0.45')
+    assert status == 0 and '2 valid pictures' in out, err
+    with open(run_dir/'valid'/'per_image.csv') as f: rows = list(csv.DictReader(f))
+    segmenter = Segmenter.load(run_dir, 'cpu', precision='fp32', threshold=.45)
+    for row, name in zip(rows, '45', strict=True):
+        found, true = segmenter(root/'images'/f'{name}.png'), pixels(root, name) > 0
+        dice = 2 * (found & true).sum() / (found.sum() + true.sum())
+        assert row['name'] == name and float(row['dice_original']) == pytest.approx(dice, abs=1e-3)
+
+
+def test_a_long_mask_is_empty_only_if_all_its_squares_are(tmp_path):
+    root, mask = tmp_path/'own', np.zeros((32, 192), np.uint8)  # 6 : 1
+    mask[8:24, 8:24] = 255
+    for folder in ('images', 'masks'): (root/folder).mkdir(parents=True)
+    for name in 'abcd':
+        Image.fromarray(np.dstack([mask] * 3) // 2 + 60).save(root/'images'/f'{name}.png')
+        save(root, name, mask)
+    lists(root, train='a\nb\nc', valid='d')
+    def said():
+        sets = {part: PetDataset(some, 32) for part, some in split_records(root).items()}
+        return check_data(root, size=32), '\n'.join(training_notes(root, sets))
+    assert all('empty' not in text for text in said())
+    for name in 'abc': save(root, name, 0 * mask)
+    save(root, 'c', mask)
+    assert all('2 of 4 masks are empty' in text for text in said())
 
 
 def test_a_picture_keeps_its_side_when_others_come(own):

@@ -1,4 +1,4 @@
-"""What must hold for every mask, transform, score, run length and window, tried by hypothesis on
+"""What must hold for every mask, transform, score, run length and square, tried by hypothesis on
 cases that nobody thought of."""
 import numpy as np
 import pytest
@@ -12,7 +12,8 @@ from petseg_nb.losses import LOSSES
 from petseg_nb.masks import (
     ERROR_COLOURS, cutout, error_map, mask_image, overlay, silhouette_to_trimap, trimap_to_mask)
 from petseg_nb.metrics import SegmentationMeter, boundary_f1, confusion, dice, iou
-from petseg_nb.core.tiles import blend, corners, to_mask, view_size, window_starts
+from petseg_nb.core.tiles import (
+    count_squares, crop_square, cut_view, join_maps, look, to_mask)
 from petseg_nb.runs.folders import decode_rle, encode_rle
 from PIL import Image
 
@@ -205,29 +206,19 @@ def test_numbers_that_are_no_run_lengths_are_refused(numbers, width, height):
     else: assert mask.sum() == sum(numbers[1::2]) and mask.shape == (height, width)
 
 
-# Windows of long pictures
+# Squares of long pictures
 
-@given(st.integers(2, 60), st.integers(0, 300))
-def test_windows_cover_a_side(size, more):
-    starts = window_starts(size + more, size)
-    steps = np.diff(starts)
-    assert starts[0] == 0 and starts[-1] == more
-    assert (steps > 0).all() and (steps <= size / 2 + 1).all()
-
-
-@given(st.integers(2, 10), st.integers(0, 30), st.integers(0, 30), st.integers(0, 10**6))
-def test_windows_of_a_map_are_joined_to_that_map(size, more_rows, more_columns, seed):
-    whole = np.random.default_rng(seed).random((size + more_rows, size + more_columns), np.float32)
-    windows = (whole[top:top + size, left:left + size] for top, left in corners(whole.shape, size))
-    np.testing.assert_allclose(blend(windows, whole.shape, size), whole, atol=1e-5)
-
-
-@given(st.integers(1, 5000), st.integers(1, 5000), st.integers(16, 256))
-def test_a_view_is_square_or_as_long_as_its_picture(width, height, size):
-    w, h = view_size((width, height), size)
-    assert min(w, h) == size and max(w, h) <= 32 * size
-    if max(width, height) <= 3 * min(width, height): assert w == h
-    else: assert (w > h) == (width > height)
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(8, 32))
+def test_squares_of_a_picture_share_no_pixel_and_leave_none_out(width, height, size):
+    n = count_squares((width, height))
+    assert n <= 32 and (n == 1) == (max(width, height) <= 3 * min(width, height))
+    image = Image.fromarray(np.arange(width * height, dtype=np.int32).reshape(height, width))
+    parts = [np.array(crop_square(image, k, n)) for k in range(n)]
+    np.testing.assert_array_equal(np.concatenate(parts, int(width > height)), np.array(image))
+    view, full = look(Image.new('RGB', (width, height)), size)
+    assert full == (width, height) and sorted(view.shape[:2]) == [size, n * size]
+    assert len(cut_view(view)) == n
+    np.testing.assert_array_equal(join_maps(cut_view(view), view), view)
 
 
 @given(probabilities, st.integers(1, 40), st.integers(1, 40))

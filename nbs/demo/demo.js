@@ -1,5 +1,5 @@
 // A photo to the mask of its pet, on the visitor's machine. This script does what Python does around the network, so the masks are the
-// same. The originals are resize_rgb in petseg_nb.core.images, and view_size, corners, window_weight, blend and enlarge in petseg_nb.core.tiles.
+// same. The originals are resize_rgb in petseg_nb.core.images, and count_squares, crop_square and enlarge in petseg_nb.core.tiles.
 import * as ort from './ort.wasm.min.mjs'
 
 ort.env.wasm.numThreads = 1 // several need headers that a static site can't send
@@ -7,6 +7,7 @@ ort.env.wasm.numThreads = 1 // several need headers that a static site can't sen
 const LARGEST = 100e6 // pixels
 const STRIP = 2 ** 21 // pixels of a picture that are in memory at a time
 const PREVIEW = 1024 // longest side of what is shown, in pixels; a small picture is shown at most three times as large
+const AS_STORED = {colorSpaceConversion: 'none', premultiplyAlpha: 'none'} // as Pillow reads colours
 const PET = [0, 0x72, 0xB2], OPACITY = .55 // of masks.tint
 
 // Arithmetic
@@ -54,19 +55,11 @@ function resizeColumns(input, width, filter, output, top = 0, bottom = filter.le
 
 const round = x => Math.abs(x % 1) === .5 ? 2 * Math.round(x / 2) : Math.round(x) // a half to the even side, as Python does
 
-function viewSize(width, height, size) {
+// How many squares the network sees of a picture: one, unless it is longer than 3 : 1
+function countSquares(width, height) {
   const ratio = Math.max(width, height) / Math.min(width, height)
-  if (ratio <= 3) return [size, size]
-  const long = round(size * Math.min(ratio, 32))
-  return width > height ? [long, size] : [size, long]
+  return ratio <= 3 ? 1 : Math.min(round(ratio), 32)
 }
-
-function windowStarts(length, size) {
-  const n = Math.ceil(2 * (length - size) / size) + 1
-  return Array.from({length: n}, (_, i) => round(i * (length - size) / Math.max(n - 1, 1)))
-}
-
-const windowWeight = (i, size) => Math.min(1, Math.max(1e-6, 4 * Math.min(i + .5, size - i - .5) / size - .5))
 
 // Pictures
 
@@ -152,25 +145,22 @@ async function run(session, pixels, size) {
   return probability.data
 }
 
-function cut(view, width, top, left, size, into) {
-  for (let y = 0; y < size; y++) into.set(view.subarray(((top + y) * width + left) * 3, ((top + y) * width + left + size) * 3), y * size * 3)
+// A picture's probabilities at the size at which the network sees it, square by square
+async function predict(bitmap) {
+  const {session, size} = await network, {width, height} = bitmap, n = countSquares(width, height), wide = width > height
+  const map = {data: new Float32Array(n * size * size), width: wide ? n * size : size, height: wide ? size : n * size}
+  for (let k = 0; k < n; k++) {
+    const square = n === 1 ? bitmap : await cropSquare(bitmap, k, n)
+    const probability = await run(session, Uint8Array.from(resizePicture(square, size, size)), size)
+    for (let y = 0; y < size; y++) map.data.set(probability.subarray(y * size, (y + 1) * size), wide ? y * map.width + k * size : (k * size + y) * size)
+  }
+  return map
 }
 
-// A picture's probabilities at the size at which the network sees it
-async function predict(bitmap) {
-  const {session, size} = await network
-  const [width, height] = viewSize(bitmap.width, bitmap.height, size), view = resizePicture(bitmap, width, height)
-  const total = new Float32Array(width * height), weights = new Float32Array(width * height), pixels = new Uint8Array(size * size * 3)
-  for (const top of windowStarts(height, size)) for (const left of windowStarts(width, size)) {
-    cut(view, width, top, left, size, pixels)
-    const probability = await run(session, pixels, size)
-    for (let y = 0, k = 0; y < size; y++) for (let x = 0; x < size; x++, k++) {
-      const weight = windowWeight(y, size) * windowWeight(x, size), i = (top + y) * width + left + x
-      total[i] += weight * probability[k]
-      weights[i] += weight
-    }
-  }
-  return {data: total.map((sum, i) => sum / weights[i]), width, height}
+// One of `n` equal parts along the longer side
+function cropSquare(bitmap, k, n) {
+  const {width, height} = bitmap, [start, end] = [k, k + 1].map(i => Math.floor(Math.max(width, height) * i / n))
+  return width > height ? createImageBitmap(bitmap, start, 0, end - start, height, AS_STORED) : createImageBitmap(bitmap, 0, start, width, end - start, AS_STORED)
 }
 
 // The page
@@ -205,7 +195,7 @@ function describe(share) {
 
 async function decode(blob, name) {
   let bitmap
-  try { bitmap = await createImageBitmap(blob, {imageOrientation: 'from-image', colorSpaceConversion: 'none', premultiplyAlpha: 'none'}) }
+  try { bitmap = await createImageBitmap(blob, {imageOrientation: 'from-image', ...AS_STORED}) }
   catch { throw new Error(`${name} can't be read. Use a JPEG, PNG, WebP or GIF; a HEIC photo has to be exported as JPEG.`) }
   const {width, height} = bitmap
   if (width * height > LARGEST) throw new Error(`${name} has ${Math.round(width * height / 1e6)} million pixels; at most 100 million fit here.`)

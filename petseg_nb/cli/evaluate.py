@@ -82,7 +82,7 @@ def _evaluate(argv):
         choose_threshold, evaluate, summarize_groups, summarize_pictures)
     from petseg_nb.inference import predict_probabilities
     from petseg_nb.show.scorecard import (
-        calibration_error, closing_report, evaluation_figures, write_evaluation)
+        calibration_error, closing_report, evaluation_figures, whole_pictures, write_evaluation)
     model, config = load_model(args.checkpoint)
     run_dir = args.checkpoint.parent if args.checkpoint.is_file() else args.checkpoint
     data_path, datasets = _datasets(args, config, run_dir)
@@ -94,23 +94,27 @@ def _evaluate(argv):
         return predict_probabilities(model, images, tta=args.tta, precision='fp32')
     scored = {part: evaluate(predict, dataset, args.threshold, config.batch_size)
               for part, dataset in datasets.items()}
-    pictures, valid = scored[args.split], scored.get('valid')
-    seen = seen_before(datasets[args.split], model.seen)
-    others = [p for p, *flags in zip(pictures, *seen.values()) if not any(flags)]
+    squares = scored[args.split] # of long pictures; of others there is one
+    pictures, valid = whole_pictures(squares), whole_pictures(scored.get('valid', []))
+    flags = seen_before(datasets[args.split], model.seen)
+    names = {p.record.name for p in pictures}
+    seen = {part: names - {p.record.name for p, flag in zip(squares, known) if not flag}
+            for part, known in flags.items()} # all squares of a picture, as one may be plain
+    counts = {part: len(some) for part, some in seen.items()}
+    others = [p for p in pictures if p.record.name not in seen['train'] | seen['valid']]
     shown = [p for p in pictures if p.counts[[0, 2]].any()] # object pixels, found or missed
-    counts = {part: int(flags.sum()) for part, flags in seen.items()}
     def some(those): # their scores, where they are not all
         return summarize_pictures(those) if 0 < len(those) < len(pictures) else None
     summary = dict(checkpoint=str(args.checkpoint), data_path=str(data_path), split=args.split,
                    border=datasets[args.split].border, **values, threshold=args.threshold,
                    tta=args.tta, size=config.size,
                    **summarize_groups(pictures), calibration_error=calibration_error(pictures),
-                   best_threshold_on_valid=valid and choose_threshold(valid),
+                   best_threshold_on_valid=choose_threshold(valid) if valid else None,
                    seen=counts if model.seen else None,
                    unseen=some(others), empty=len(pictures) - len(shown), not_empty=some(shown))
     matplotlib.use('agg')
     write_evaluation(folder, pictures, summary, evaluation_figures(
-        predict, datasets[args.split], pictures, valid, args.threshold))
+        predict, datasets[args.split], squares, valid, args.threshold))
     print(closing_report(summary, folder))
 
 # %% ../../nbs/workshop/cli/evaluate.ipynb #f1a15e02

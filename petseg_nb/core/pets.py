@@ -99,7 +99,7 @@ def check_pair(
 def _cache_name(records, size):
     identity, where = hashlib.sha256(), cache(os.path.realpath)
     for record in records:
-        for value in ('mask_value', 'border_value'): # of your own masks: object and border
+        for value in ('mask_value', 'border_value', 'square'): # of your own pictures
             identity.update(f'{getattr(record, value, "")}\n'.encode())
         for path in record.files:
             try: stat = path.stat()

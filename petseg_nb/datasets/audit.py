@@ -8,7 +8,7 @@ __all__ = ['ADVICE', 'Defect', 'Mistake', 'unreadable', 'picture_defects', 'pict
 
 # %% ../../nbs/workshop/datasets/audit.ipynb #7aff960e
 import os # whose `isfile` answers where a name is too long
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -258,11 +258,19 @@ def _about_values(records):
     return (f'of {len(opened)} masks, the object has the value {found}: if these are different '
             'things, name one with --mask_value')
 
+def _of_pictures(kinds):
+    "The squares of a long picture as one: what all of them are"
+    found = defaultdict(dict)
+    for record, kind in kinds.items(): found[record.files][record] = kind
+    return {next(iter(some)): next(iter(some.values())) if len({*some.values()}) == 1 else ''
+            for some in found.values()}
+
 def mask_doubts(
-    kinds:dict, # record to what `mask_kind` returns: one or more
+    kinds:dict, # record to what `mask_kind` returns, for each square of a long picture: one or more
     size:int, # side of the masks that were looked at, in pixels
 ) -> list: # of strings
     "A line for each reason to doubt the masks of a dataset"
+    kinds = _of_pictures(kinds)
     empty, full, around = ([record for record, found in kinds.items() if found == kind]
                            for kind in ('empty', 'full', 'around'))
     lines = [_about_empty(empty, len(kinds), size)] if empty else []
