@@ -882,7 +882,7 @@ FUNCTIONS = {
         lambda w: boundary_f1(torch.zeros(1, 1, 4, 4), torch.full((1, 1, 4, 4), 255)),
     "border='edge': use 'pet', 'background' or 'ignore'":
         lambda w: trimap_to_mask(np.ones((2, 2), np.uint8), 'edge'),
-    'trimap has values [0]; a trimap has only 1, 2 and 3. Was it resized smoothly?':
+    'trimap has values [0]; a trimap has only 1, 2 and 3. Is it a mask, or was it saved as JPEG?':
         lambda w: trimap_to_mask(np.zeros((2, 2), np.uint8)),
     'normalize takes uint8 pixels (0 to 255), not torch.float32: was it called twice?':
         lambda w: normalize(torch.zeros(1, 3, 4, 4)),
