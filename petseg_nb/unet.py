@@ -7,7 +7,8 @@ __all__ = ['UNet']
 
 # %% ../nbs/course/04_unet.ipynb #e9f9e0c3
 from torch import nn
-from .blocks import DoubleConv, DownConv, UpConv, check_input
+from .blocks import DoubleConv, DownConv, UpConv
+from .core.layers import check_input
 from .data import Normalize
 
 # %% ../nbs/course/04_unet.ipynb #f3d7cfde
