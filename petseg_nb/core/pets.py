@@ -106,8 +106,8 @@ def _cache_name(records, size):
             except OSError as e:
                 raise UserError(f'{path} cannot be read ({e.strerror}): restore it, or take its '
                                 'name off the list') from None
-            file = f'{where(path.parent)}/{path.name} {stat.st_size} {stat.st_mtime_ns}\n'
-            identity.update(file.encode())
+            file = f'{where(path.parent)}/{path.name} {stat.st_size} {stat.st_mtime_ns} '
+            identity.update(f'{file}{stat.st_ctime_ns}\n'.encode()) # ctime can't be set back
     return f'pets-{size}px-{len(records)}-{identity.hexdigest()[:16]}.npy'
 
 def _need_space(folder, size):
