@@ -17,7 +17,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from conftest import ROOT, Crafted, finish, png, start
 from petseg_nb.augment import Augment
-from petseg_nb.blocks import UpConv, check_input
+from petseg_nb.blocks import UpConv
+from petseg_nb.core.layers import check_input
 from petseg_nb.checkpoints import load_checkpoint, load_model, model_for
 from petseg_nb.core import pets as core_pets
 from petseg_nb.core.config import TrainConfig, check_choice, config_from, portable
