@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 PASSED = ROOT/'tests'/'suites.json'
 # name: the tests, and what they test
 SUITES = dict(checkers=['tests/test_check.py', 'tests/students.py', 'tests/strangers.py',
-                        'petseg_nb/check'])
+                        'tests/newcomers.py', 'petseg_nb/check'])
 
 
 def fingerprint(name, root=ROOT):
