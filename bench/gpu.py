@@ -51,7 +51,7 @@ def flops(config):
 
 def speed(config, cache, pictures):
     "Seconds of an epoch of `pictures`, from the cache and augmented, and of its steps alone"
-    parts = parts_to_train(config.data_path, config.mask_value)
+    parts = parts_to_train(config.data_path, config.mask_value, config.border_value)
     train = parts['train'] * -(-pictures // len(parts['train']))
     some = dict(train=train[:pictures], valid=parts['valid'][:2])
     transform = Augment(config.augment, config.size)

@@ -4,22 +4,21 @@
 
 # %% auto #0
 __all__ = ['IMAGENET_MEAN', 'IMAGENET_STD', 'NORMALIZATIONS', 'PetRecord', 'scan_pets', 'course_split', 'PetDataset',
-           'show_batch', 'EpochBatches', 'pet_dataloaders', 'set_epoch', 'normalize', 'Normalize']
+           'show_batch', 'pet_dataloaders', 'set_epoch', 'normalize', 'Normalize']
 
 # %% ../nbs/course/02_data.ipynb #fdef92ff
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-import cv2
 import numpy as np
 import torch
-from fastcore.basics import patch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, Sampler
-from .core.pets import check_pair, decode_once, find_pets, read_list, read_pet
+from torch.utils.data import DataLoader, Dataset
+from .core.pets import (
+    Mapped, check_pair, decode_once, find_pets, read_list, read_pet, separate)
 from .core.images import open_picture
 from .core.config import check_choice
-from .core.distributed import rank, world_size
+from .core.distributed import EpochBatches, own_share
 from .core.errors import UserError
 from .masks import OUTLINE_COLOUR, trimap_to_mask
 
@@ -55,7 +54,7 @@ def scan_pets(
             pet = PetRecord(name, class_id, species[number], split, image, trimaps/f'{name}.png')
             records.append(pet)
     if not records: raise UserError(f'{lists}/trainval.txt and test.txt list no picture')
-    (name, times), = Counter(r.name for r in records).most_common(1)
+    name, times = Counter(r.name for r in records).most_common(1)[0]
     if times == 1: return records
     raise UserError(f'{name} is listed {times} times in {lists}: '
                      'a test picture must not be trained on')
@@ -86,19 +85,19 @@ class PetDataset(Dataset):
         self.transform, self.seed = transform, seed
         self.epoch = torch.zeros((), dtype=torch.int64).share_memory_() # worker processes see it
         trimap_to_mask(np.ones((1, 1), np.uint8), border) # a wrong rule fails here, not later
-        self.cache = decode_once(self.records, size, cache_dir) if cache_dir else None
+        self.cache = Mapped(decode_once(self.records, size, cache_dir)) if cache_dir else None
 
     def set_epoch(self, epoch:int): self.epoch.fill_(epoch)
     def __len__(self): return len(self.records)
     def __getitem__(self, i):
         pixels = read_pet(self.records[i], self.size) if self.cache is None else self.cache[i]
-        image = cv2.cvtColor(pixels, cv2.COLOR_RGBA2RGB)                  # (H, W, 3)
-        mask = trimap_to_mask(cv2.extractChannel(pixels, 3), self.border) # (H, W)
+        image, trimap = separate(pixels)                        # (size, size, 3), (size, size)
+        mask = trimap_to_mask(trimap, self.border)              # (size, size)
         seed = self.seed, int(self.epoch), i
         if self.transform: image, mask = self.transform(image, mask, seed)
         check_pair(image, mask)
-        image = image.transpose(2, 0, 1).copy()                           # (3, H, W)
-        return torch.from_numpy(image), torch.from_numpy(mask.copy())[None]
+        image = torch.from_numpy(image.transpose(2, 0, 1).copy())   # (3, size, size)
+        return image, torch.from_numpy(mask.copy())[None]           # (1, size, size)
 
 # %% ../nbs/course/02_data.ipynb #513d56be
 def show_batch(
@@ -119,37 +118,6 @@ def show_batch(
             ax.contour(pet, [0.5], colors=OUTLINE_COLOUR, linewidths=1.2)
     return fig
 
-# %% ../nbs/course/02_data.ipynb #7c01aa03
-class EpochBatches(Sampler):
-    "The batches of an epoch as lists of indices; several processes share each batch"
-    def __init__(self,
-        count:int, # number of pictures
-        batch_size:int, # pictures per batch, of all processes together
-        seed:int=0, # of the order
-    ):
-        self.count, self.batch_size, self.seed = count, batch_size, seed
-        self.set_epoch(0)
-
-    def set_epoch(self, epoch:int, start:int=0): self.epoch, self.start = epoch, start
-    def __len__(self): return len(self.batches())
-    def batches(self) -> list: # whole batches; the last one may have fewer pictures, or a few more
-        generator = torch.Generator().manual_seed(self.seed + self.epoch)
-        order = torch.randperm(self.count, generator=generator).tolist()
-        *batches, last = [order[i:i + self.batch_size]
-                          for i in range(0, self.count, self.batch_size)]
-        if not batches or len(last) >= world_size(): return [*batches, last]
-        return [*batches[:-1], batches[-1] + last] # each process takes at least one picture
-
-    def __iter__(self):
-        processes = world_size()
-        for batch in self.batches()[self.start:]:
-            yield batch[rank()::processes]
-
-# %% ../nbs/course/02_data.ipynb #03613052
-def _order(part, count, batch_size, seed):
-    if part == 'train': return dict(batch_sampler=EpochBatches(count, batch_size, seed))
-    return dict(batch_size=batch_size, sampler=range(rank(), count, world_size()))
-
 # %% ../nbs/course/02_data.ipynb #be520b7b
 def pet_dataloaders(
     path, # folder that holds `images/` and `annotations/`, or the folder around it
@@ -169,9 +137,12 @@ def pet_dataloaders(
         if not records:
             raise UserError(f'{path} has no pictures for {part}: at least 2 in trainval.txt '
                              'and 1 in test.txt are needed')
-        only_train = transform if part == 'train' else None
-        ds = PetDataset(records, size, border, only_train, cache_dir, seed)
-        order = _order(part, len(ds), batch_size, seed)
+        if part == 'train':
+            ds = PetDataset(records, size, border, transform, cache_dir, seed)
+            order = dict(batch_sampler=EpochBatches(len(ds), batch_size, seed))
+        else:
+            ds = PetDataset(records, size, border, cache_dir=cache_dir)
+            order = dict(batch_size=batch_size, sampler=own_share(len(ds)))
         loaders[part] = DataLoader(ds, **order, num_workers=workers, pin_memory=gpu,
                                    persistent_workers=workers > 0, generator=generator)
     return loaders
@@ -186,17 +157,6 @@ def set_epoch(
     if isinstance(getattr(loader, 'batch_sampler', None), EpochBatches):
         loader.batch_sampler.set_epoch(epoch, start)
         loader.dataset.set_epoch(epoch)
-
-# %% ../nbs/course/02_data.ipynb #7f5016b1
-@patch
-def __getstate__(self:PetDataset):
-    "For `pickle`: the cache's file instead of its pixels"
-    return vars(self) | dict(cache=None if self.cache is None else self.cache.filename)
-
-@patch
-def __setstate__(self:PetDataset, state:dict):
-    vars(self).update(state)
-    if self.cache is not None: self.cache = np.load(self.cache, mmap_mode='r')
 
 # %% ../nbs/course/02_data.ipynb #6f862641
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225) # of pixels from 0 to 1

@@ -9,7 +9,7 @@ __all__ = ['STAGES', 'conv_norm', 'InvertedResidual', 'LiteEncoder', 'load_lite_
 from importlib.util import find_spec
 import torch
 from torch import nn
-from .blocks import check_input, match_size
+from .core.layers import check_input, match_size
 from .core.config import check_choice
 from .core.errors import UserError
 from .data import Normalize

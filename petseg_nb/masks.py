@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SAMPLES', 'PALETTE', 'TRIMAP_COLOURS', 'PET_COLOUR', 'IGNORED_COLOUR', 'OUTLINE_COLOUR', 'ERROR_COLOURS',
-           'read_sample', 'panels', 'draw_tiles', 'silhouette_to_trimap', 'colour_trimap', 'trimap_to_mask', 'tint',
-           'overlay', 'error_map', 'error_legend', 'mask_image', 'cutout']
+           'read_sample', 'panels', 'draw_tiles', 'silhouette_to_trimap', 'colour_trimap', 'trimap_to_mask',
+           'mask_image', 'tint', 'overlay', 'error_map', 'error_legend', 'cutout']
 
 # %% ../nbs/course/01_masks.ipynb #8b7c2fa1
 from pathlib import Path
@@ -32,7 +32,7 @@ def panels(
     rows:int=1, # over which the pictures are spread
     **kwargs, # of `imshow`, for all of them
 ) -> tuple: # figure and its axes, a flat array
-    "Pictures side by side, each under its title"
+    "Pictures side by side, each under its title; a mask or a map `(H, W)` gets a frame"
     import matplotlib.pyplot as plt  # here: a program that draws nothing starts sooner
     columns = -(-len(pictures) // rows)  # rounded up
     shapes = [np.shape(picture)[:2] for picture in pictures.values()]
@@ -51,6 +51,9 @@ def panels(
     for ax, (title, picture) in zip(axs.flat, pictures.items()):
         ax.imshow(picture, **kwargs)
         ax.set_title(title, fontsize=9)
+        if np.ndim(picture) == 2:
+            h, w = np.shape(picture)
+            ax.add_patch(plt.Rectangle((-.5, -.5), w, h, fill=False, color='grey', lw=.8))
     return fig, axs.ravel()
 
 # %% ../nbs/course/01_masks.ipynb #b85beeb7
@@ -79,7 +82,10 @@ def silhouette_to_trimap(
     pet = Image.fromarray((silhouette > .5).astype(np.uint8))
     grown = np.asarray(pet.filter(ImageFilter.MaxFilter(3)))   # (H, W) of 0 and 1
     shrunk = np.asarray(pet.filter(ImageFilter.MinFilter(3)))  # (H, W) of 0 and 1
-    return np.uint8(2) + grown - 2 * shrunk  # background 2, grown only 3, grown and shrunk 1
+    trimap = np.full(grown.shape, 2, np.uint8)                 # background
+    trimap[grown == 1] = 3                                     # border …
+    trimap[shrunk == 1] = 1                                    # … but for the inside
+    return trimap
 
 # %% ../nbs/course/01_masks.ipynb #695c5cf6
 PALETTE = dict(blue='#0072B2', vermilion='#D55E00', green='#009E73', pink='#CC79A7',
@@ -104,13 +110,20 @@ def trimap_to_mask(
         raise ValueError(f"border={border!r}: use 'pet', 'background' or 'ignore'")
     if trimap.min() < 1 or trimap.max() > 3:
         raise ValueError(f'trimap has values {np.unique(trimap)[:8].tolist()}; '
-                         'a trimap has only 1, 2 and 3. Was it resized smoothly?')
+                         'a trimap has only 1, 2 and 3. Is it a mask, or was it saved as JPEG?')
     value = {'pet': 1, 'background': 0, 'ignore': 255}[border]
     return np.array([0, 1, 0, value], dtype=np.uint8).take(trimap) # a table look-up: of 0, 1, 2, 3
 
 # %% ../nbs/course/01_masks.ipynb #05697959
 PET_COLOUR, IGNORED_COLOUR = PALETTE['blue'], PALETTE['yellow']
 OUTLINE_COLOUR = IGNORED_COLOUR # of a line drawn on a picture
+
+def mask_image(
+    mask:np.ndarray, # `(H, W)` bool
+    value:int=255, # of the pet
+) -> Image.Image: # of mode L
+    "A mask as a grey picture: 0 for background, `value` for pet"
+    return Image.fromarray(mask.view(np.uint8) * np.uint8(value))
 
 def tint(
     picture:Image.Image, # RGB, changed in place
@@ -142,9 +155,12 @@ def error_map(
 ) -> np.ndarray: # `(H, W, 3)` float, 0 to 1
     "Each pixel in the colour of its case, as `ERROR_COLOURS` lists them"
     pred, mask = np.asarray(pred, bool), np.asarray(mask)
-    case = np.where(mask == 255, 4, np.where(mask == 1, 1 - pred, 3 - pred))  # (H, W), 0 to 4
-    colours = [ImageColor.getrgb(colour) for colour in ERROR_COLOURS.values()]
-    return np.array(colours)[case] / 255
+    pet, ignored = mask == 1, mask == 255
+    cases = dict(found=pred & pet, missed=~pred & pet, false=pred & ~pet, background=~pred & ~pet,
+                 ignored=ignored)  # the last one also covers what the others say of its pixels
+    shown = np.zeros((*mask.shape, 3))
+    for name, pixels in cases.items(): shown[pixels] = ImageColor.getrgb(ERROR_COLOURS[name])
+    return shown / 255
 
 def error_legend(
     mask, # 1 pet, 0 background, 255 ignored; array or tensor
@@ -154,13 +170,6 @@ def error_legend(
             if name != 'ignored' or (mask == 255).any()}
 
 # %% ../nbs/course/01_masks.ipynb #218886e6
-def mask_image(
-    mask:np.ndarray, # `(H, W)` bool
-    value:int=255, # of the pet
-) -> Image.Image: # of mode L
-    "A mask as a grey picture: 0 for background, `value` for pet"
-    return Image.fromarray(mask.view(np.uint8) * np.uint8(value))
-
 def cutout(
     picture:Image.Image, # RGB
     mask:np.ndarray, # `(H, W)` bool

@@ -19,6 +19,7 @@ TASKS = {
     'core.distributed': 'Train in several processes', 'core.disk': 'Write files',
     'core.images': 'Open pictures', 'core.tiles': 'Handle large and long pictures',
     'core.pets': 'Read and cache pets', 'core.errors': 'Tell mistakes from bugs',
+    'core.layers': 'Check inputs, fit maps to skips, and weigh maps by attention',
     'datasets.drawing': 'Draw a pet', 'datasets.toy': 'Make a dataset of toy pets',
     'datasets.own': 'Use your own pictures', 'datasets.labelme': 'Read drawings of labelme',
     'datasets.layout': 'Describe a folder', 'datasets.audit': 'Check and download a dataset',

@@ -19,7 +19,9 @@ def words(path): return sum(len(text.split()) for text in sources(path, 'markdow
 
 
 def code_lines(path):
-    lines = '\n'.join(sources(path, 'code')).splitlines()
+    "Lines that a reader sees: the source of a hidden cell is folded"
+    shown = [t for t in sources(path, 'code') if not re.search(r'^#\|\s*hide\s*$', t, re.M)]
+    lines = '\n'.join(shown).splitlines()
     return sum(bool(line.strip()) and not line.startswith('#|') for line in lines)
 
 

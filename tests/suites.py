@@ -10,14 +10,20 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PASSED = ROOT/'tests'/'suites.json'
-# name: the tests, and what they test
-SUITES = dict(checkers=['tests/test_check.py', 'tests/students.py', 'tests/strangers.py',
-                        'tests/newcomers.py', 'petseg_nb/check'])
+RUNS = ('core runs/fit.py runs/compare.py cli/common.py cli/train.py cli/compare.py training.py '
+        'checkpoints.py data.py augment.py recipes.py losses.py')
+# name: the files of tests, and what else they consist of or test
+SUITES = dict(checkers=(['tests/test_check.py'],
+                        ['tests/students.py', 'tests/strangers.py', 'tests/newcomers.py',
+                         'petseg_nb/check']),
+              runs=(['tests/test_runs.py', 'tests/test_commands.py'],
+                    [f'petseg_nb/{name}' for name in RUNS.split()]))
 
 
 def fingerprint(name, root=ROOT):
     "A hash of all that a suite consists of and tests"
-    files = [file for part in SUITES[name] for file in [root/part, *(root/part).rglob('*.py')]]
+    tests, others = SUITES[name]
+    files = [file for part in tests + others for file in [root/part, *(root/part).rglob('*.py')]]
     texts = [path.read_text(encoding='utf-8') for path in sorted(files) if path.is_file()]
     return sha256('\0'.join(texts).encode()).hexdigest()
 
@@ -31,7 +37,7 @@ def if_changed(name):
 
 
 def main():
-    tests = [parts[0] for parts in SUITES.values()]
+    tests = [name for names, _ in SUITES.values() for name in names]
     if status := subprocess.call([sys.executable, '-m', 'pytest', '--all', *tests], cwd=ROOT):
         sys.exit(status)
     passed = {name: fingerprint(name) for name in SUITES}

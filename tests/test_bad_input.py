@@ -17,7 +17,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from conftest import ROOT, Crafted, finish, png, start
 from petseg_nb.augment import Augment
-from petseg_nb.blocks import UpConv, check_input
+from petseg_nb.blocks import UpConv
+from petseg_nb.core.layers import check_input
 from petseg_nb.checkpoints import load_checkpoint, load_model, model_for
 from petseg_nb.core import pets as core_pets
 from petseg_nb.core.config import TrainConfig, check_choice, config_from, portable
@@ -882,7 +883,7 @@ FUNCTIONS = {
         lambda w: boundary_f1(torch.zeros(1, 1, 4, 4), torch.full((1, 1, 4, 4), 255)),
     "border='edge': use 'pet', 'background' or 'ignore'":
         lambda w: trimap_to_mask(np.ones((2, 2), np.uint8), 'edge'),
-    'trimap has values [0]; a trimap has only 1, 2 and 3. Was it resized smoothly?':
+    'trimap has values [0]; a trimap has only 1, 2 and 3. Is it a mask, or was it saved as JPEG?':
         lambda w: trimap_to_mask(np.zeros((2, 2), np.uint8)),
     'normalize takes uint8 pixels (0 to 255), not torch.float32: was it called twice?':
         lambda w: normalize(torch.zeros(1, 3, 4, 4)),

@@ -3,9 +3,11 @@ import csv, json, os, pickle, random, resource, shutil, signal, socket, sys, tim
 import pytest
 import torch
 from conftest import COMMANDS, ROOT, Crafted, call, finish, run, start
+from suites import if_changed
 from petseg_nb.core.config import TOYS
 from petseg_nb.data import scan_pets
 
+pytestmark = if_changed('runs')
 TRAIN = [COMMANDS/'petseg_train']
 SMALL = ['--size', '32', '--width', '4', '--epochs', '30', '--batch_size', '4']
 TORCHRUN = [sys.executable, '-m', 'torch.distributed.run']

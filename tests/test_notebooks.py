@@ -58,3 +58,13 @@ def test_markdown_is_portable(path):
         assert not raw, f'Quarto-only markup, which JupyterLab shows raw:\n{text}'
         for tag in ('div', 'details'):
             assert text.count(f'<{tag}') == text.count(f'</{tag}>'), text
+
+
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=names)
+def test_hidden_cells_and_solutions_are_folded_in_jupyterlab(path):
+    for cell in cells(path):
+        text, folded = source(cell), cell['metadata'].get('jupyter', {})
+        hidden = text.startswith('#| hide\n')
+        solution = re.search('^#\\| code-summary: "Solution"$', text, re.M)
+        assert folded.get('source_hidden') or not (hidden or solution), text
+        assert folded.get('outputs_hidden') or not solution, text

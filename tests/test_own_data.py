@@ -674,6 +674,19 @@ def test_nothing_is_learned_from_masks_that_are_all_alike(own, tmp_path, value):
     status, out, err = run(petseg_train, *SMALL, '--data_path', own, '--out_dir', tmp_path/'runs')
     assert (status, out, err.count('\n')) == (2, '', 1) and 'all 5 masks are ' in err, err
     assert not (tmp_path/'runs').exists()
+    status, _, err = run(petseg_compare, 'crop_flip', *SMALL, '--data_path', own,
+                         '--folder', tmp_path/'comparison')
+    assert status == 2 and 'all 5 masks are ' in err, err
+
+
+def test_trimaps_that_cannot_be_right_are_noticed(toy_pets, tmp_path):
+    pets = shutil.copytree(toy_pets, tmp_path/'pets')
+    assert 'are empty' not in check_data(pets, size=32)
+    trimaps = sorted((pets/'annotations'/'trimaps').iterdir())
+    for path in trimaps[::2]:
+        background = np.full_like(np.array(Image.open(path)), 2)
+        Image.fromarray(background).save(path)
+    assert f'{len(trimaps[::2])} of {len(trimaps)} masks are empty' in check_data(pets, size=32)
 
 
 def test_a_score_says_how_many_masks_were_empty(own, tmp_path):

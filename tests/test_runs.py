@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import call
+from suites import if_changed
 from torch.utils.data import DataLoader, TensorDataset
 from petseg_nb import training
 from petseg_nb.checkpoints import load_model, model_for
@@ -25,6 +26,7 @@ from petseg_nb.runs import fit as fitting
 from petseg_nb.runs.fit import check_finite, finish_step_first, new_loaders, resumable_fit
 from petseg_nb.training import Run, fit, train_step
 
+pytestmark = if_changed('runs')
 SMALL = TrainConfig(width=4, size=16, device='cpu', precision='fp32', memory_format='contiguous')
 
 

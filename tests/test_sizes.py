@@ -1,5 +1,5 @@
 """Where nothing may be lost at the edge of what a block, a schedule or a comparison allows."""
-from petseg_nb.blocks import CBAM
+from petseg_nb.core.layers import CBAM
 
 
 def test_a_small_attention_block_has_one_hidden_unit():

@@ -165,9 +165,10 @@ class Documentation:
 # %% ../../nbs/workshop/book/pages.ipynb #27f6a246
 _SHOWN = re.compile('^show_doc', re.M)
 EXPORTED_SOURCE = 'Exported source' # what nbdev calls a cell of `#| exports`
+_SOLUTION = re.compile(r'^#\| code-summary: "Solution"\n', re.M)
 
 class ApiSection:
-    "Moves the documentation of a page's functions to its end, and folds exported plumbing"
+    "Moves the documentation of functions to the end, and folds exported plumbing and solutions"
     def __init__(self,
         nb, # the page's notebook, as nbdev reads it; changed in place
     ): self.nb = nb
@@ -179,10 +180,9 @@ class ApiSection:
             said = _names(c.source) if 'exports' in c.directives_ else ''
             if said: c.source = c.source.replace(EXPORTED_SOURCE, said)
         docs = [c for c in cells if c.cell_type == 'code' and _SHOWN.search(c.source)]
-        heading = deepcopy(next(c for c in cells if c.cell_type == 'markdown'))
-        heading.source = '## API'
-        rest = [c for c in cells if c not in docs and c.source]
-        self.nb.cells = rest + ([heading] if docs else []) + docs
+        words = next(c for c in cells if c.cell_type == 'markdown')
+        rest = [part for c in cells if c not in docs and c.source for part in _solution(c, words)]
+        self.nb.cells = rest + ([_like(words, '## API')] if docs else []) + docs
 
 # %% ../../nbs/workshop/book/pages.ipynb #ae75215e
 def _names(
@@ -200,3 +200,16 @@ def _fold(
     "The cell folded under the names that it defines"
     said = _names(source)
     return f'#| code-fold: true\n#| code-summary: "{said}"\n{source}' if said else ''
+
+def _like(words, source):
+    "A new markdown cell"
+    cell = deepcopy(words)
+    cell.source = source
+    return cell
+
+def _solution(cell, words):
+    "A solution between tags that fold it and what it shows; any other cell as it is"
+    if not _SOLUTION.search(cell.source): return [cell]
+    cell.source = _SOLUTION.sub('', cell.source).replace('#| code-fold: true\n', '', 1)
+    opening, closing = '<details>\n<summary>Solution</summary>', '</details>'
+    return [_like(words, opening), cell, _like(words, closing)]

@@ -9,7 +9,7 @@ __all__ = ['read_mask', 'OwnRecord', 'scan_own', 'is_own', 'in_squares', 'split_
 # %% ../../nbs/workshop/datasets/own.ipynb #276480a9
 import hashlib, re, unicodedata
 from collections import Counter, defaultdict
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PureWindowsPath
 from statistics import fmean
@@ -440,6 +440,14 @@ def _percent(share):
     if share >= .01 or not share: return f'{share:.0%}'
     return f'{np.format_float_positional(100 * share, 1, fractional=False)}%'
 
+def _pet_doubts(records, size):
+    kinds = {}
+    for record in records:
+        with suppress(ValueError): # a trimap that can't be read is a defect
+            small = shrink_trimap(record.read_trimap(), size)
+            kinds[record] = mask_kind(trimap_to_mask(small, TrainConfig.border))
+    return mask_doubts(kinds, size) if kinds else []
+
 def check_data(
     data_path, # folder of a dataset, as `split_records` takes it
     mask_value:str='', # likewise
@@ -448,8 +456,8 @@ def check_data(
 ) -> str: # lines of text
     "What `petseg_check_data` says about a dataset"
     if not is_own(data_path):
-        return defect_table(check_pets(
-            _scan_pets(data_path, mask_value=mask_value, border_value=border_value)))
+        records = _scan_pets(data_path, mask_value=mask_value, border_value=border_value)
+        return '\n'.join([defect_table(check_pets(records)), *_pet_doubts(records, size)])
     _check_thresholds(mask_value, border_value)
     defects, shares, kinds = _check_own(data_path, size, mask_value, border_value)
     if shares: _need_values(list(shares))

@@ -24,6 +24,7 @@ from ..core.device import resolve
 from ..core.disk import alone_in, progress, replacing, write_json
 from ..core.errors import UserError
 from ..data import EpochBatches, PetDataset
+from ..datasets.own import training_notes
 from ..evaluation import evaluate
 from ..inference import predict_probabilities
 from ..recipes import RECIPES, recipe_config
@@ -72,11 +73,15 @@ def _decided(config, model, folder):
     return config_from(saved, path)
 
 # %% ../../nbs/workshop/runs/compare.ipynb #9cb83b8e
-def _train_and_score(config, loaders, folder, quiet, callbacks):
-    "Train one network and score its best epoch on the test pictures"
+def _notes(config, loaders):
+    "What to know before a comparison; `UserError` if it can't be made"
     if 'test' not in loaders:
         raise UserError(f'{config.data_path} has no test pictures, and a comparison scores them: '
-                         'name some in test.txt')
+                        'name some in test.txt')
+    return training_notes(config.data_path, {part: some.dataset for part, some in loaders.items()})
+
+def _train_and_score(config, loaders, folder, quiet, callbacks):
+    "Train one network and score its best epoch on the test pictures"
     model, watch = model_for(config), _Stopwatch(time.perf_counter)
     config = _decided(config, model, folder)
     history = resumable_fit(model, loaders, config, folder, [watch, *callbacks], quiet)
@@ -170,9 +175,13 @@ def compare_recipes(
             for s in seeds for (r, m), n in budget.items()]
     plan = [(key, c) for key, c in plan if not _is_done(load_results(path), key, c)]
     with alone_in(folder):
+        said = set()
         for key, config in progress(plan, 'comparing', quiet=quiet):
             run = folder/'-'.join(map(str, key.values()))
             loaders = new_loaders(config, cache_dir)
+            for note in _notes(config, loaders):
+                if not quiet and note not in said: print(note)
+                said.add(note)
             scores = _train_and_score(config, loaders, run, quiet, callbacks)
             append_result(path, key | scores | dict(config=asdict(config)))
             (run/'last.pt').unlink() # three times as large as the network, and of no more use
