@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['IMAGENET_MEAN', 'IMAGENET_STD', 'NORMALIZATIONS', 'PetRecord', 'scan_pets', 'course_split', 'PetDataset',
-           'show_batch', 'pet_dataloaders', 'set_epoch', 'normalize', 'Normalize']
+           'pet_dataloaders', 'set_epoch', 'normalize', 'Normalize', 'show_batch']
 
 # %% ../nbs/course/02_data.ipynb #fdef92ff
 from collections import Counter
@@ -99,25 +99,6 @@ class PetDataset(Dataset):
         image = torch.from_numpy(image.transpose(2, 0, 1).copy())   # (3, size, size)
         return image, torch.from_numpy(mask.copy())[None]           # (1, size, size)
 
-# %% ../nbs/course/02_data.ipynb #513d56be
-def show_batch(
-    images:torch.Tensor, # `(B, 3, H, W)` uint8
-    masks:torch.Tensor, # `(B, 1, H, W)` uint8, drawn as an outline
-    columns:int=6, # pictures per row
-): # a `matplotlib.figure.Figure`
-    "A grid of pictures with their masks' outlines"
-    import matplotlib.pyplot as plt
-    rows = -(-len(images) // columns)
-    size = dict(figsize=(1.3 * columns, 1.3 * rows), squeeze=False, layout='constrained')
-    fig, axs = plt.subplots(rows, columns, **size)
-    for ax in axs.flat: ax.axis('off')
-    for ax, image, mask in zip(axs.flat, images, masks):
-        ax.imshow(image.permute(1, 2, 0))
-        pet = mask[0] == 1                                      # (H, W)
-        if pet.any() and not pet.all():
-            ax.contour(pet, [0.5], colors=OUTLINE_COLOUR, linewidths=1.2)
-    return fig
-
 # %% ../nbs/course/02_data.ipynb #be520b7b
 def pet_dataloaders(
     path, # folder that holds `images/` and `annotations/`, or the folder around it
@@ -189,3 +170,22 @@ class Normalize(nn.Module):
     def forward(self, images):
         if images.dtype != torch.uint8: return images # normalised already
         return normalize(images, self.mean, self.std)
+
+# %% ../nbs/course/02_data.ipynb #513d56be
+def show_batch(
+    images:torch.Tensor, # `(B, 3, H, W)` uint8
+    masks:torch.Tensor, # `(B, 1, H, W)` uint8, drawn as an outline
+    columns:int=6, # pictures per row
+): # a `matplotlib.figure.Figure`
+    "A grid of pictures with their masks' outlines"
+    import matplotlib.pyplot as plt
+    rows = -(-len(images) // columns)
+    size = dict(figsize=(1.3 * columns, 1.3 * rows), squeeze=False, layout='constrained')
+    fig, axs = plt.subplots(rows, columns, **size)
+    for ax in axs.flat: ax.axis('off')
+    for ax, image, mask in zip(axs.flat, images, masks):
+        ax.imshow(image.permute(1, 2, 0))
+        pet = mask[0] == 1                                      # (H, W)
+        if pet.any() and not pet.all():
+            ax.contour(pet, [0.5], colors=OUTLINE_COLOUR, linewidths=1.2)
+    return fig
