@@ -240,7 +240,11 @@ def student_line(
     text = linecache.getline(where[0], where[1]).strip()
     return f'line {where[1]}, in {where[2]}: {text}'.rstrip(': ')
 
-def run_theirs(f, *args, **kwargs):
+def run_theirs(
+    f, # the student's
+    *args, # what it gets
+    **kwargs, # by name
+): # what it gives
     "Call the student's code: what it raises is theirs, and what is raised elsewhere is ours"
     return f(*args, **kwargs)
 
