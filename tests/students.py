@@ -500,7 +500,7 @@ WRONG = [ # checker, what is checked, flags, words of the report
     (check_training_step, step(predict=lambda model, x: [model(x) for _ in range(2)][1]), {},
      'called 2 times'),
     (check_training_step, step(predict=lambda model, x: model(x.flip(3))), {},
-     'other pictures than those of the batch'),
+     'did not get the pictures of the batch'),
     (check_training_step, clips_scaled, {}, 'call scaler.unscale_(optimizer) before'),
     (check_training_step, exits, {}, 'sys.exit()'),
     (check_evaluate, evaluation(mode=True), {}, 'model.eval() is missing'),

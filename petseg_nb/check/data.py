@@ -181,9 +181,18 @@ def _rim_and_centre(
 
 _UNKNOWN = 'not known for these pictures: hand over the class to find out'
 
+def _colours_seen(data):
+    "By how much red, green and blue change from the edge to the middle, and a test of that"
+    channels = torch.stack([image.float() for image, _ in data.items], 1)  # (3, n, H, W)
+    seen = torch.tensor([middle - edge for edge, middle in map(_rim_and_centre, channels)])
+    return seen, lambda colours: F.cosine_similarity(seen, colours, 0) > .6
+
+_DRAWN = torch.tensor([225., 140., 60.]) - torch.tensor([50., 90., 160.]) # a pet less its ground
+
 @probe('no test picture among the others', _DATASET)
 def _data_split(data):
     if not data.folder: return _UNKNOWN
+    if not _colours_seen(data)[1](_DRAWN): return 'not judged: the colours have changed'
     x = torch.stack([image.float().flatten(1) for image, _ in data.items])  # (n, 3, H*W)
     red, green, blue = x.unbind(1)
     warmest = (red - blue).topk(x.shape[2] // 10).indices  # (n, k), where the pet is
@@ -217,10 +226,7 @@ def _corners_apart(pet):
 @probe('colours in the order red, green, blue', _DATASET)
 def _data_colours(data):
     if not data.folder: return _UNKNOWN
-    channels = torch.stack([image.float() for image, _ in data.items], 1)  # (3, n, H, W)
-    seen = torch.tensor([middle - edge for edge, middle in map(_rim_and_centre, channels)])
-    drawn = torch.tensor([225., 140., 60.]) - torch.tensor([50., 90., 160.]) # a pet less its ground
-    def like(colours): return F.cosine_similarity(seen, colours, 0) > .6
+    (seen, like), drawn = _colours_seen(data), _DRAWN
     if like(drawn): return 'orange pets on blue ground stay orange'
     changes = ', '.join(f'{value:.3g}' for value in seen.tolist())
     raise Wrong('orange pets on blue ground are no longer so: red, green and blue change by '
