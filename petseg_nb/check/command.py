@@ -151,5 +151,6 @@ def run_checks(
                          'give FILE:NAME and --as')
     if as_json: print(json.dumps(records, indent=1, ensure_ascii=False))
     for report in reports if not as_json else ():
-        if len(records) == 1 or not report.passed: print(f'\n{report}' if len(records) > 1 else report)
+        if len(records) == 1: print(report)
+        elif not report.passed: print(f'\n{report}')
     return int(any(r['passed'] is False for r in records))

@@ -107,7 +107,7 @@ class Report:
         return f'{self.title}: all {n} probes passed' + f', {noted} with a note' * bool(noted)
 
     def _shown(self):
-        "All findings, or what fits into five lines: the first mistake, or notes; and how many are left"
+        "All findings, or what fits into five lines, and how many are left"
         told = [f for f in self.findings if f.ok is False or f.note]
         if self.full or not told: return self.findings if self.full else [], 0
         shown = [f for f in told if f.ok == told[0].ok][:2 if _told(told[0]) else 3]

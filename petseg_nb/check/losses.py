@@ -65,8 +65,8 @@ def _loss_value(loss):
     name, cause = closest(values, right, wrong, .008)
     if name is not None: return f'{values[0]:.4f}: {name}'
     def reference(z, m): return 1 - soft_dice(z.sigmoid(), m)
-    raise Wrong(repeatable(lambda z, m: loss(loss.takes(z), m), reference, 'soft Dice', loss.inputs),
-                cause)
+    raise Wrong(repeatable(lambda z, m: loss(loss.takes(z), m), reference, 'soft Dice',
+                           loss.inputs), cause)
 
 # %% ../../nbs/workshop/check/losses.ipynb #c7b6d9a1
 @probe('0 for a perfect prediction, 1 for one without overlap', _DICE_LOSS)

@@ -74,7 +74,8 @@ def _mistaken_inputs(z, m, inputs):
     given = z if inputs == 'logits' else p
     yield 'there is a threshold in it', (p > .5).float()
     yield 'a softmax over one channel is always 1', torch.ones_like(p)
-    yield 'a softmax over one channel is always 1, also before a sigmoid', torch.ones_like(p).sigmoid()
+    yield ('a softmax over one channel is always 1, also before a sigmoid',
+           torch.ones_like(p).sigmoid())
     yield 'argmax over one channel is always 0', torch.zeros_like(p)
     yield ('the softmax runs over the pixels, but each pixel is a question of its own',
            given.flatten(1).softmax(1).view_as(p))
@@ -144,7 +145,7 @@ def repeatable(
     name:str, # of what it gives
     inputs:str, # what the student's function takes: 'logits', 'probabilities' or 'mask'
 ) -> str:
-    "What both give, with an input that repeats it: four pixels in each of two pictures, if that is enough"
+    "What both give, with an input that repeats it: two pictures of four pixels, if they are enough"
     z = torch.tensor([[3., .4, -1, -3], [-2, 2, -.3, 1]]).view(2, 1, 2, 2)
     m = torch.tensor([[1., 0, 1, 0], [0, 1, 0, 0]]).view(2, 1, 2, 2)
     words = {'mask': 'predictions [[1, 1, 0, 0], [0, 1, 0, 1]]', 'probabilities':

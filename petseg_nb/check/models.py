@@ -67,8 +67,8 @@ def _net_shape(net):
         if net.halvings[0] == 5: _judge_stem(net, try_calls(net.model, net.pictures())[1])
         if not _is_unpadded(net): raise
         net.size, net.lost = 20 + _LOST, _LOST
-        return ('(2, 3, 204, 204) became (2, 1, 20, 20)', 'this is the unpadded U-Net of the paper, '
-                'whose output is 184 pixels smaller: crop the mask to it. The course pads')
+        return ('(2, 3, 204, 204) became (2, 1, 20, 20)', 'this is the unpadded U-Net of the '
+                'paper, whose output is 184 pixels smaller: crop the mask to it. The course pads')
     return f'(2, 3, {n}, {n}) became (2, 1, {n}, {n})'
 
 def _is_unpadded(net):

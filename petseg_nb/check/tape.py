@@ -265,7 +265,8 @@ def turn_of(
     calls:list, # of `Call`, of one forward pass
 ) -> int: # the number of calls if none does
     "Number of the first call that enlarges a map"
-    return next((i for i, c in enumerate(calls) if c.out.shape[2] >= 1.5 * height_of(c)), len(calls))
+    larger = (i for i, c in enumerate(calls) if c.out.shape[2] >= 1.5 * height_of(c))
+    return next(larger, len(calls))
 
 # %% ../../nbs/workshop/check/tape.ipynb #f060fc34
 def levels_of(
@@ -277,8 +278,8 @@ def levels_of(
         if not c.maps: continue
         x, before, after = c.maps[0], c.maps[0].shape[2], c.out.shape[2]
         if not .4 * before < after < .6 * before: continue
-        last = i
-        if c.out.untyped_storage().data_ptr() == x.untyped_storage().data_ptr(): # a view: the map is read later
+        last, (ours, theirs) = i, (t.untyped_storage().data_ptr() for t in (c.out, x))
+        if ours == theirs: # a view: the map is read later
             last = max(j for j, d in enumerate(down) if j == i or any(m is c.out for m in d.maps))
         found[before] = Level(before, x.shape[1], None if x.shape[1] == 3 else x, i, last)
     return found

@@ -203,7 +203,8 @@ def draw_paper_unet(
         arrow('up', (start + 3, below + 16), (start + 3, tops[level] - highs[level]))
         arrow('copy', (end, middle), (start - wide, middle))
         x = box(start, level, joined - channels, label=False)
-        ax.text(start, tops[level] + 4, f'{channels} + {joined - channels}', ha='center', fontsize=7)
+        label = f'{channels} + {joined - channels}'
+        ax.text(start, tops[level] + 4, label, ha='center', fontsize=7)
         start, x = convolved(x, level, up.conv)
     arrow('head', (x, middle), (x + gap, middle))
     x = box(x + gap, 0, model.head.out_channels)
