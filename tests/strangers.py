@@ -893,8 +893,8 @@ def apart(cases, kept):
 
 
 # found, and their cause is not named yet
-UNNAMED = {adaptive, ShortcutBeforeNorm, ArgmaxHead, trains_on_soft, soft_score}
-REFUSED = {PooledShortcut} # right, and called wrong
+UNNAMED = {trains_on_soft}
+REFUSED = set() # right, and called wrong
 
 
 def causes(report): return ' '.join(f.cause for f in report.findings if f.ok is False)

@@ -14,7 +14,8 @@ RUNS = ('core runs/fit.py runs/compare.py cli/common.py cli/train.py cli/compare
         'checkpoints.py data.py augment.py recipes.py losses.py')
 # name: the files of tests, and what else they consist of or test
 SUITES = dict(checkers=(['tests/test_check.py'],
-                        ['tests/students.py', 'tests/strangers.py', 'petseg_nb/check']),
+                        ['tests/students.py', 'tests/strangers.py', 'tests/newcomers.py',
+                         'petseg_nb/check']),
               runs=(['tests/test_runs.py', 'tests/test_commands.py'],
                     [f'petseg_nb/{name}' for name in RUNS.split()]))
 

@@ -1,16 +1,19 @@
 """The checkers, on other people's right code, and on bugs unknown when they were written."""
 import os, random, re, subprocess, sys, time
+from functools import partial
 from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from petseg_nb.check import CHECKERS, check_dataset
+from petseg_nb.check import CHECKERS, Checker, Wrong, check_dataset, try_probes
 from petseg_nb.core.config import CHOICES
-import strangers
+import newcomers, strangers
 from students import NOTED, RIGHT, RawTrimap, WRONG
 from suites import if_changed
 
 slow = if_changed('checkers')
+whole = pytest.mark.skipif("not config.getoption('all')", reason='the strangers\' cases take '
+                           'minutes; --all runs them')
 
 
 def test_each_checker_is_in_the_table_the_help_and_the_star_import():
@@ -60,16 +63,56 @@ def of_strangers(cases, unsolved):
 FAULTS = of_strangers(strangers.FAULTS + strangers.LAST_FAULTS, strangers.UNNAMED)
 VARIANTS = of_strangers(strangers.VARIANTS + strangers.LAST_VARIANTS, strangers.REFUSED)
 
-@slow
+@whole
 @pytest.mark.parametrize('checker, thing, flags, words', FAULTS)
 def test_a_stranger_s_bug_is_named(checker, thing, flags, words):
     assert re.search(words, strangers.causes(checker(thing, **flags)))
 
-@slow
+@whole
 @pytest.mark.parametrize('checker, thing, flags, words', VARIANTS)
 def test_a_stranger_s_right_code_passes(checker, thing, flags, words):
     report = checker(thing, **flags)
     assert report.passed and words in strangers.notes(report), report
+
+
+@slow
+@pytest.mark.parametrize('checker, thing, flags, words',
+                         with_names(newcomers.FAULTS + newcomers.REVIEWED))
+def test_the_first_cause_is_right(checker, thing, flags, words):
+    report = checker(thing, **flags)
+    assert not report.passed and re.search(words, report.findings[0].cause), report.all
+
+
+@slow
+@pytest.mark.parametrize('checker, thing, flags, words',
+                         with_names(newcomers.VARIANTS + newcomers.DESIGNS))
+def test_another_right_way_passes(checker, thing, flags, words):
+    report = checker(thing, **flags)
+    assert report.passed and words in strangers.notes(report), report
+    assert not [f for f in report.findings if f.ok is None], report.all
+
+
+def test_a_report_is_five_lines_and_the_rest_is_behind_all():
+    wrong = [Wrong('seen 0'), Wrong('seen 1', 'a guess', sure=False),
+             Wrong('seen 2', 'this, or that'), Wrong('seen 3', 'a fact', line='line 7, in f: x')]
+    probes = [('gate', lambda _: 'fine')]
+    probes += [(f'probe {i}', partial(fails, error)) for i, error in enumerate(wrong)]
+    report = try_probes(Checker('check', 'course/03_blocks', probes), None)
+    lines = str(report).splitlines()
+    assert len(lines) == 5 and 'seen 3' in lines[1]
+    assert lines[2] == '  → a fact; see line 7, in f: x'
+    assert 'report.all shows 2 more' in lines[-1] and 'seen 0' not in str(report)
+    assert 'perhaps: a guess' in str(report.all) and 'perhaps: this, or that' in str(report.all)
+
+
+def fails(error, _): raise error
+
+
+def test_a_bug_of_a_probe_is_not_the_student_s():
+    probes = [('fine', lambda _: 'fine'), ('ours', partial(fails, KeyError('oops')))]
+    report = try_probes(Checker('check', 'course/03_blocks', probes), None)
+    assert report.passed and report.findings[-1].ok is None
+    assert 'the probe itself failed' in report.findings[-1].evidence
 
 
 def loops(*_):

@@ -9,12 +9,12 @@ __all__ = ['check_double_conv', 'check_up_conv', 'check_res_block']
 from functools import cached_property
 import torch
 import torch.nn.functional as F
-from .engine import Checker, Report, Wrong, evidence_of, probe, try_probes
+from .engine import Checker, Report, Wrong, probe, run_theirs, try_probes
 from .layers import activation_of, as_double_conv, as_res_block, run_block
 from .mistakes import closest
 from .tape import (
-    NORMS, STEP_NAMES, all_trainable, build_model, count_biases, count_parameters, norms_collect,
-    output_of, record_calls, shaken, steady_in_eval, story_of, used_once)
+    NORMS, STEP_NAMES, all_trainable, build_model, height_of, norms_collect, output_of,
+    record_calls, shaken, shape_of, steady_in_eval, story_of, try_calls, used_once, weights_of)
 
 # %% ../../nbs/workshop/check/blocks.ipynb #ea95295d
 _DOUBLE_CONV = Checker('check_double_conv', 'course/03_blocks')
@@ -24,7 +24,8 @@ _RES_BLOCK = Checker('check_res_block', 'course/03_blocks')
 class _Block:
     "A block to be checked, with 3 or 8 channels in and 8 out"
     def __init__(self, make): self.make = make
-    def build(self, channels=3): return build_model(self.make, channels, 8)
+    def build(self, channels=3):
+        return build_model(self.make, channels, 8, inputs=self.inputs(channels=channels))
     def inputs(self, n=2, channels=3): return [torch.randn(n, channels, 16, 16)]
 
     @cached_property
@@ -36,44 +37,61 @@ class _Block:
 
 class _Joining(_Block):
     "A block that joins a skip of 4 channels to a map of 8"
-    def build(self, _=8): return build_model(self.make, 8, 4, 8)
+    def build(self, _=8): return build_model(self.make, 8, 4, 8, inputs=self.inputs())
     def inputs(self, n=2, _=8): return [torch.randn(n, 8, 8, 8), torch.randn(n, 4, 16, 16)]
 
 # %% ../../nbs/workshop/check/blocks.ipynb #822f8dc0
-_UNPADDED = 'no convolution is padded, and each 3×3 loses a pixel at every edge: padding=1'
-
 @probe('keeps height and width, makes the channels', _DOUBLE_CONV)
 def _double_shape(block):
     causes = {
-        (2, 8, 16, 20): _UNPADDED,
-        (2, 8, 18, 22): 'one of the convolutions is not padded: padding=1',
         (2, 8, 10, 12): 'something halves the size: a stride of 2 or a pooling',
         (2, 3, 20, 24): 'the last convolution goes back to in_channels'}
-    output_of(block.build(), torch.randn(2, 3, 20, 24), expected=(2, 8, 20, 24), causes=causes)
+    x = torch.randn(2, 3, 20, 24)
+    model = build_model(block.make, 3, 8, inputs=[x])
+    output_of(model, x, expected=(2, 8, 20, 24), causes=causes)
     return '(2, 3, 20, 24) became (2, 8, 20, 24)'
 
 # %% ../../nbs/workshop/check/blocks.ipynb #711c1d97
 @probe('sizes and channels', _RES_BLOCK)
 def _res_shape(block):
+    x = torch.randn(2, 8, 21, 24)
     for args, out in (((8, 8, 1), (2, 8, 21, 24)), ((8, 16, 1), (2, 16, 21, 24)),
-                      ((8, 16, 2), (2, 16, 11, 12))):
-        try: output_of(build_model(block.make, *args), torch.randn(2, 8, 21, 24),
-                       expected=out, causes=_res_causes(*args[1:]))
-        except NotImplementedError: raise # a stub
-        except RuntimeError as e:
-            evidence, cause = evidence_of(e)
-            raise Wrong(f'with (in_channels, out_channels, stride) = {args}: {evidence}',
-                        cause) from None
+                      ((8, 16, 2), (2, 16, 11, 12)), ((8, 8, 2), (2, 8, 11, 12))):
+        model = build_model(block.make, *args, inputs=[x])
+        try: output_of(model, x, expected=out, causes=_res_causes(*args[1:]))
+        except Wrong as w:
+            known = _failed_addition(model, x, args, out)
+            raise Wrong(f'with (in_channels, out_channels, stride) = {args}: {w.evidence}',
+                        known or w.cause, sure=bool(known) or w.sure, line=w.line) from None
     return ('(2, 8, 21, 24) became (2, 8, 21, 24), with 16 channels (2, 16, 21, 24), '
-            'with stride 2 (2, 16, 11, 12)')
+            'with stride 2 (2, 16, 11, 12), with stride 2 alone (2, 8, 11, 12)')
 
 def _res_causes(channels, stride):
     causes = {
-        (2, 16, 10, 12): 'the size is rounded down: a kernel without padding, or a pooling',
-        (2, 16, 6, 6): 'both convolutions have the stride',
+        (2, channels, 6, 6): 'the size is halved twice: two layers in a row have the stride',
         (2, 8, 11, 12): 'the last convolution makes in_channels'}
-    if stride == 2: return causes | {(2, 16, 21, 24): 'the stride is ignored'}
+    if stride == 2: return causes | {(2, channels, 21, 24): 'the stride is ignored'}
     return causes | {(2, 2 * channels, 21, 24): 'the shortcut is concatenated; it is added'}
+
+def _failed_addition(model, x, args, out):
+    "Why the two branches of a residual block can't be added; empty if they can, or it is unclear"
+    error, calls = try_calls(model, x)
+    name, shapes = getattr(error, 'met', ('', []))
+    if 'add' not in name or len(shapes) < 2: return ''
+    halving = [c for c in calls if c.maps and c.out.shape[2] < .7 * height_of(c)]
+    late = [c for c in halving if not torch.equal(c.maps[0], x)]
+    if shape_of(x) in shapes[:2]:
+        return ('the input itself is added although the stride is 2: the shortcut is chosen by the '
+                'channels alone' if args == (8, 8, 2) else
+                'the input itself is added: the shortcut needs a 1×1 convolution with the same '
+                'stride')
+    if min(s[2] for s in shapes[:2]) < .7 * out[2] and late:
+        return ('the shortcut halves the size twice' if 'pool' in late[0].name or weights_of(
+            late[0])[0].shape[2] == 1 else 'both convolutions have the stride; the first has it')
+    if max(s[2] for s in shapes[:2]) > 1.5 * out[2]:
+        return ('the 1×1 convolution of the shortcut has no stride' if halving else
+                'no layer has the stride')
+    return ''
 
 # %% ../../nbs/workshop/check/blocks.ipynb #401f90b1
 _UP_CAUSES = {
@@ -81,14 +99,12 @@ _UP_CAUSES = {
     (2, 12, 36, 48): 'the size is doubled twice',
     (2, 8, 18, 24): 'the last layer makes skip_channels',
     (2, 16, 18, 24): 'the joined map comes back as it is: a DoubleConv is missing',
-    (2, 24, 18, 24): 'the joined map comes back as it is: a DoubleConv is missing',
-    (2, 12, 14, 20): _UNPADDED,
-    (2, 12, 16, 22): 'one of the convolutions is not padded: padding=1'}
+    (2, 24, 18, 24): 'the joined map comes back as it is: a DoubleConv is missing'}
 
 def _joined_output(block, channels, height, width, causes={}):
     x, skip = torch.randn(2, 16, 9, 12), torch.randn(2, channels, height, width)
-    model, expected = build_model(block.make, 16, channels, 12), (2, 12, height, width)
-    return output_of(model, x, skip, expected=expected, causes=causes)
+    model = build_model(block.make, 16, channels, 12, inputs=[x, skip])
+    return output_of(model, x, skip, expected=(2, 12, height, width), causes=causes)
 
 @probe("doubles the size to the skip's, makes the channels", _UP_CONV)
 def _up_shape(block):
@@ -99,20 +115,28 @@ def _up_shape(block):
 @probe('fits an odd skip', _UP_CONV)
 def _up_odd(block):
     smaller = {(2, 12, 18, 24): 'the skip was made to fit the map; the skip sets the size'}
-    try: _joined_output(block, 8, 19, 25, smaller)
-    except RuntimeError as e:
-        raise Wrong(f'with a map of 9×12 pixels and a skip of 19×25: {evidence_of(e)[0]}',
-                    'twice 9 is 18: resize or pad the doubled map to the size of the skip '
-                    'before they are joined') from None
-    return 'a map of 9×12 pixels and a skip of 19×25 became 19×25'
+    failed = {}
+    for size in (19, 25), (19, 24), (18, 25):
+        try: _joined_output(block, 8, *size, smaller)
+        except Wrong as w: failed[size] = w
+    if not failed: return 'a map of 9×12 pixels and a skip of 19×25 became 19×25'
+    (h, w), wrong = next(iter(failed.items()))
+    mixed = (19, 25) not in failed
+    cause = wrong.cause if wrong.cause in smaller.values() else (
+        'height and width are mixed up in the padding: F.pad takes (left, right, top, bottom)'
+        if mixed else 'twice 9 is 18: resize or pad the doubled map to the size of the skip before '
+        'they are joined')
+    raise Wrong(f'with a map of 9×12 pixels and a skip of {h}×{w}'
+                + ', where one side alone is odd' * mixed + f': {wrong.evidence}', cause,
+                line=wrong.line)
 
 @probe('any number of channels', _UP_CONV)
 def _up_channels(block):
     try: _joined_output(block, 6, 18, 24)
-    except RuntimeError as e:
-        raise Wrong(f'with 16 channels and 6 in the skip: {evidence_of(e)[0]}',
+    except Wrong as w:
+        raise Wrong(f'with 16 channels and 6 in the skip: {w.evidence}',
                     'after the join there are skip_channels and those of the doubled map, '
-                    'in_channels or in_channels // 2') from None
+                    'in_channels or in_channels // 2', line=w.line) from None
     return '16 and 6 in the skip became 12'
 
 # %% ../../nbs/workshop/check/blocks.ipynb #58d98abc
@@ -130,7 +154,8 @@ _FIELDS = {1: 'the kernels are 1×1',
 @probe('sees 5×5 pixels', _DOUBLE_CONV, _RES_BLOCK)
 def _block_field(block):
     if block.other_norm: return f'not judged: {block.other_norm} looks at the whole map'
-    model = shaken(build_model(block.make, 3, 3), torch.randn(4, 3, 33, 33))
+    x = torch.randn(4, 3, 33, 33)
+    model = shaken(build_model(block.make, 3, 3, inputs=[x]), x)
     x = torch.randn(8, 3, 33, 33)
     y = x.clone()
     y[:, :, 16, 16] += 10 * torch.randn(8, 3)
@@ -145,10 +170,10 @@ def _judge_field(rows, columns):
     if size >= 33:
         raise Wrong('in evaluation mode, one input pixel changes the whole output',
                     'the norm takes its statistics from the map, or there is dropout: eval() does '
-                    'not reach it, or it is no nn.BatchNorm2d with running statistics')
+                    'not reach it, or it is no nn.BatchNorm2d with running statistics', sure=False)
     if size != 5:
         raise Wrong(f'one input pixel changes {size}×{size} output pixels; two 3×3 convolutions '
-                    'make it 5×5', _FIELDS.get(size, ''))
+                    'make it 5×5', _FIELDS.get(size, ''), sure=' or ' not in _FIELDS.get(size, ''))
     at = int(rows.sum()) / len(rows), int(columns.sum()) / len(columns)
     if at != (16, 16):
         raise Wrong(f'a pixel in row 16, column 16 changes the output around row {at[0]:g}, '
@@ -156,28 +181,10 @@ def _judge_field(rows, columns):
                     'shifted')
     return 'one input pixel changes the 5×5 output pixels around it'
 
-# %% ../../nbs/workshop/check/blocks.ipynb #dd173374
-@probe('parameters', _DOUBLE_CONV)
-def _double_parameters(block):
-    if block.other_norm: return f'not judged with {block.other_norm}'
-    model, convs, norms = block.build(), 9*3*8 + 9*8*8, 2*8 + 2*8
-    n, extra = count_parameters(model), count_biases(model)
-    if n == convs + norms + extra: return f'{n}, of which {extra} biases'
-    wrong = {
-        0: 'the layers are in a plain Python list, or made in forward: nothing is registered',
-        convs: 'BatchNorm is missing, or has no parameters',
-        convs + 16: 'a BatchNorm is missing, or one is used twice',
-        9*3*3 + 9*3*8 + 2*3 + 2*8:
-            'the first convolution keeps in_channels; it should make out_channels',
-        9*3*8 + 2*8: 'there is only one convolution'}
-    raise Wrong(f'DoubleConv(3, 8) has {n} parameters; 9·3·8 + 9·8·8 weights, 2·2·8 in the '
-                f'BatchNorms and {extra} biases make {convs + norms + extra}',
-                wrong.get(n - extra) or wrong.get(n, ''))
-
 # %% ../../nbs/workshop/check/blocks.ipynb #f3e4eed9
 @probe('each layer is used once', _DOUBLE_CONV, _RES_BLOCK, _UP_CONV)
 def _block_once(block):
-    return used_once(record_calls(block.build(8), *block.inputs(2, 8))[1])
+    return used_once(record_calls(block.build(), *block.inputs())[1]) # with a projection
 
 @probe('a gradient reaches every parameter', _DOUBLE_CONV, _RES_BLOCK, _UP_CONV)
 def _block_gradient(block):
@@ -205,10 +212,10 @@ def _block_modes(block):
 def _block_input(block):
     before = block.inputs(2, 8)
     after = [x.clone() for x in before]
-    with torch.no_grad(): block.build(8)(*after)
+    with torch.no_grad(): run_theirs(block.build(8), *after)
     share = max(float((x != y).float().mean()) for x, y in zip(before, after))
     if not share: return 'nothing in it changed'
-    raise Wrong(f'after the call, {share:.0%} of the numbers in the input are others',
+    raise Wrong(f'after the call, {share:.0%} of the numbers in the input have changed',
                 'an in-place ReLU or += works on the input itself, which a skip connection still '
                 'needs')
 
@@ -300,10 +307,21 @@ def check_up_conv(
     "Check a block that doubles a map, joins the skip's channels in any order, and is a DoubleConv"
     return try_probes(_UP_CONV, block, _Joining, seconds)
 
+# %% ../../nbs/workshop/check/blocks.ipynb #d5bd2c93
+@probe('two convolutions, the addition, and then ReLU', _RES_BLOCK)
+def _res_values(block):
+    for args in (8, 8, 1), (8, 16, 1), (8, 16, 2):
+        x = torch.randn(4, args[0], 32, 32)
+        model = shaken(build_model(block.make, *args, inputs=[x]), x)
+        with torch.no_grad(): y, calls = record_calls(model, x)
+        story, note = as_res_block(args, x, y, calls)
+    return story, note
+
 # %% ../../nbs/workshop/check/blocks.ipynb #237e49de
 @probe('without weights, the input comes through', _RES_BLOCK)
 def _res_identity(block):
-    model, x = build_model(block.make, 8, 8, 1).eval(), torch.randn(2, 8, 16, 16)
+    x = torch.randn(2, 8, 16, 16)
+    model = build_model(block.make, 8, 8, 1, inputs=[x]).eval()
     with torch.no_grad():
         for p in model.parameters(): p.zero_()
         y, calls = record_calls(model, x)
@@ -312,38 +330,9 @@ def _res_identity(block):
              ('no ReLU follows the addition', x), ('the sum is divided by 2', F.relu(x) / 2)]
     name, cause = closest(y, {'': right}, wrong, 1e-4)
     if name is None:
-        raise Wrong('with all parameters at 0, the output should be ReLU(input): it is '
-                    f'{"another" if y.any() else 0}', cause)
+        raise Wrong('with all parameters at 0, the output should be ReLU(input), and it is '
+                    f'{"something else" if y.any() else 0}', cause)
     return 'with all parameters at 0, the output is ReLU(input)'
-
-# %% ../../nbs/workshop/check/blocks.ipynb #d5bd2c93
-@probe('two convolutions, the addition, and then ReLU', _RES_BLOCK)
-def _res_values(block):
-    for args in (8, 8, 1), (8, 16, 1), (8, 16, 2):
-        x = torch.randn(4, args[0], 32, 32)
-        model = shaken(build_model(block.make, *args), x)
-        with torch.no_grad(): y, calls = record_calls(model, x)
-        story, note = as_res_block(args, x, y, calls)
-    return story, note
-
-# %% ../../nbs/workshop/check/blocks.ipynb #cf80d923
-@probe('parameters', _RES_BLOCK)
-def _res_parameters(block):
-    if block.other_norm: return f'not judged with {block.other_norm}'
-    for args, convs in ((8, 8, 1), 18*8*8), ((8, 16, 2), 9*8*16 + 9*16*16 + 8*16):
-        model, c = build_model(block.make, *args), args[1]
-        n, extra = count_parameters(model), count_biases(model)
-        right = convs + extra + 2*c * (2 if args[2] == 1 else 3)
-        wrong = {
-            0: 'the layers are in a plain Python list, or made in forward: nothing is registered',
-            right - 2*c: 'a BatchNorm is missing, or one is used twice'}
-        if args[2] == 1:
-            wrong[right + 8*8 + 2*c] = ('a projection of the shortcut that is not needed: '
-                                        'the shapes agree')
-        if n != right:
-            raise Wrong(f'ResBlock{args} has {n} parameters, not {right} ({extra} biases counted)',
-                        wrong.get(n, ''))
-    return f'{n} for (8, 16, 2), of which {extra} biases'
 
 # %% ../../nbs/workshop/check/blocks.ipynb #5611e598
 def check_res_block(

@@ -90,7 +90,7 @@ def _record(found, report=None, error=''):
     record = dict(where=found.where, checker=found.kind, passed=None, summary=error or found.misfit)
     if error or not found.kind: record['passed'] = False
     if report: record |= dict(passed=report.passed, summary=report.summary)
-    keys = 'probe', 'ok', 'evidence', 'cause', 'note'
+    keys = 'probe', 'ok', 'evidence', 'cause', 'sure', 'line', 'note'
     return record | dict(findings=[{key: getattr(f, key) for key in keys}
                                    for f in (report.findings if report else [])])
 
@@ -100,7 +100,7 @@ def _line(record):
     first, summary = record['findings'][0], record['summary'].rpartition('): ')[2]
     if first['ok']: return summary + (f": {first['note']}" if first['note'] else '')
     if first['evidence'].startswith('not written yet'): return first['evidence']
-    return f"{summary}; {first['probe']}: {first['cause'] or first['evidence']}"
+    return f"{first['probe']}: {(first['sure'] and first['cause']) or first['evidence']}"
 
 # %% ../../nbs/workshop/check/command.ipynb #7df9fd09
 def _row(record, widths):
@@ -109,8 +109,8 @@ def _row(record, widths):
     return '  '.join(cells)
 
 def _check_all(path, show=print, **flags):
-    "The records of all that is found; `show` gets each row of the table as soon as it is known"
-    found, records, broken = find_all(path), [], {}
+    "Records and reports of all that is found; `show` gets each row as soon as it is known"
+    found, records, reports, broken = find_all(path), [], [], {}
     widths = [max((len(f[i]) for f in found), default=0) for i in (0, 1)]
     for f in found:
         file, report = f.where.rpartition(':')[0], None
@@ -122,8 +122,9 @@ def _check_all(path, show=print, **flags):
             except UserError as e: error = str(e)
             if error and file.endswith('.py'): broken[file] = error # each of its names would fail
         records.append(_record(f, report, error))
+        if report: reports.append(report)
         show(_row(records[-1], widths))
-    return records
+    return records, reports
 
 # %% ../../nbs/workshop/check/command.ipynb #8c0d85ad
 def run_checks(
@@ -140,14 +141,16 @@ def run_checks(
         flags['augmented'] = flags['augmented'] == 'yes'
     if Path(what).exists():
         if kind: raise UserError('--as is for one thing: give FILE:NAME')
-        records = _check_all(what, (lambda row: None) if as_json else print, **flags)
+        records, reports = _check_all(what, (lambda row: None) if as_json else print, **flags)
     else:
         kind = kind or checker_for(Submission(what).name)
         report = check_thing(what, kind, **flags)
-        records = [_record(Found(what, kind), report)]
-        if not as_json: print(report)
+        records, reports = [_record(Found(what, kind), report)], [report]
     if not any(r['passed'] is not None for r in records):
         raise UserError(f'{what}: nothing to check; a name says what it is, such as MyUNet, or '
                          'give FILE:NAME and --as')
     if as_json: print(json.dumps(records, indent=1, ensure_ascii=False))
+    for report in reports if not as_json else ():
+        if len(records) == 1: print(report)
+        elif not report.passed: print(f'\n{report}')
     return int(any(r['passed'] is False for r in records))

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import ImageColor
+from PIL import Image, ImageColor
 from scipy import ndimage
 from torch import Tensor
-from .engine import Checker, Report, Wrong, probe, try_probes
+from .engine import Checker, Report, Wrong, probe, run_theirs, try_probes
 from .props import stage_pets
 from .tape import shape_of
 from ..masks import OUTLINE_COLOUR
@@ -51,21 +51,29 @@ class _Data:
         self.folder = None if _is_dataset(source) else folder
 
     @cached_property
-    def dataset(self): return self.source(self.folder) if self.folder else self.source
+    def dataset(self):
+        return run_theirs(self.source, self.folder) if self.folder else self.source
 
     def read(self, dataset, n:int=60) -> list: # of (picture, mask)
-        return [_picture_and_mask(dataset[i]) for i in range(min(n, len(dataset)))]
+        return [_picture_and_mask(run_theirs(lambda: dataset[i]))
+                for i in range(min(n, len(dataset)))]
 
     @cached_property
     def items(self) -> list: # of (picture `(3, H, W)`, mask `(H, W)`)
         return [(image, mask.reshape(mask.shape[-2:])) for image, mask in self.read(self.dataset)]
 
+    @cached_property
+    def torn(self) -> int: # masks of drawn pets with holes; 0 if they are not most of them
+        if not self.folder: return 0
+        n = sum(ndimage.label(mask.numpy() == 0)[1] > 1 for _, mask in self.items)
+        return n if n > len(self.items) / 2 else 0
+
 # %% ../../nbs/workshop/check/data.ipynb #c603b7ad
 @probe('gives a picture and a mask', _DATASET)
 def _data_shapes(data):
-    if (n := len(data.dataset)) == 0:
+    if (n := run_theirs(lambda: len(data.dataset))) == 0:
         raise Wrong('its length is 0', 'no file was found: look at the path and the lists')
-    try: data.dataset[n - 1]
+    try: run_theirs(lambda: data.dataset[n - 1])
     except IndexError:
         raise Wrong(f'its length is {n}, and there is no item {n - 1}',
                     '__len__ and __getitem__ count different lists') from None
@@ -87,6 +95,8 @@ def _check_sizes(image, mask):
     causes = [('picture and mask are swapped', image.shape[0] == 1 and mask.shape[0] == 3),
               ('height and width of one of them are mixed up', image.shape[1:] == (w, h) != (h, w)),
               ('the mask has its channel last', sizes[1] == (h, w, 1)),
+              ("the mask is a picture of three channels: it was converted to 'RGB', or is the "
+               'picture itself', sizes[1] in ((3, h, w), (*image.shape[1:], 3))),
               ('the mask has a channel for each class: one of 0 and 1 is enough',
                mask.shape[0] == 2)]
     raise Wrong(f'the picture has shape {sizes[0]}, the mask {sizes[1]}; '
@@ -117,10 +127,13 @@ def _data_pixels(data):
     if high > 20:
         raise Wrong(evidence, 'the pixels are floats from 0 to 255: not normalised, and a later '
                     'step will not know it')
-    if (spread := x.std()) < .05:
-        raise Wrong(f'{evidence}, with a standard deviation of only {spread:.2g}',
-                    'divided by 255 twice, or normalised twice' if spread else
-                    'every pixel is the same')
+    spread = float(x.transpose(0, 1).flatten(1).std(1).mean()) # within a channel: 0.25 of 0 to 1
+    evidence += f'; within a channel the standard deviation is {spread:.2g}'
+    if not spread: raise Wrong(evidence, 'every pixel is the same')
+    if spread < .03:
+        raise Wrong(evidence, 'the pixels are divided by 255 twice (ToTensor and ToImage divide '
+                    'too)')
+    if spread > 3: raise Wrong(evidence, 'the pixels are normalised twice')
     return evidence
 
 # %% ../../nbs/workshop/check/data.ipynb #ec74a15f
@@ -147,11 +160,12 @@ def _mask_causes(values):
             ('every pixel is pet: was the trimap compared with the right value?', values == {1}),
             ('this is the trimap: 1 is pet, 2 background, 3 border; see trimap_to_mask',
              values <= {1, 2, 3}),
-            ('this is the trimap less 1', values <= {0, 1, 2}),
+            ('this is the trimap minus 1: 0 is pet, 1 background, 2 border', values <= {0, 1, 2}),
             ('255 is pet here: divide by 255, or compare with 0', values == {0, 255}),
             ('the mask is normalised like a picture: it has to stay 0 and 1', min(values) < 0),
+            ('the mask is divided by 255 twice', 0 < max(values) < 1e-4),
             ('ToTensor divided the mask by 255: convert it with torch.from_numpy',
-             max(values) <= 3.1 / 255),
+             0 < max(values) <= 3.1 / 255),
             ('the mask was resized bilinearly, which mixes its values: nearest only',
              any(v % 1 for v in values))]
 
@@ -167,9 +181,18 @@ def _rim_and_centre(
 
 _UNKNOWN = 'not known for these pictures: hand over the class to find out'
 
+def _colours_seen(data):
+    "By how much red, green and blue change from the edge to the middle, and a test of that"
+    channels = torch.stack([image.float() for image, _ in data.items], 1)  # (3, n, H, W)
+    seen = torch.tensor([middle - edge for edge, middle in map(_rim_and_centre, channels)])
+    return seen, lambda colours: F.cosine_similarity(seen, colours, 0) > .6
+
+_DRAWN = torch.tensor([225., 140., 60.]) - torch.tensor([50., 90., 160.]) # a pet less its ground
+
 @probe('no test picture among the others', _DATASET)
 def _data_split(data):
     if not data.folder: return _UNKNOWN
+    if not _colours_seen(data)[1](_DRAWN): return 'not judged: the colours have changed'
     x = torch.stack([image.float().flatten(1) for image, _ in data.items])  # (n, 3, H*W)
     red, green, blue = x.unbind(1)
     warmest = (red - blue).topk(x.shape[2] // 10).indices  # (n, k), where the pet is
@@ -186,15 +209,24 @@ def _data_inverted(data):
     evidence = (f'1 in {edge:.0%} of the pixels at the edge of the frame and {middle:.0%} in its '
                 'middle')
     if edge > middle: raise Wrong(evidence, 'the mask is inverted: background is 1')
+    filled = [mask for _, mask in data.items if data.folder and _corners_apart(mask == 1)]
+    if len(filled) > 2: # no drawn pet touches a corner
+        raise Wrong(f'in {len(filled)} of {len(data.items)} masks a corner is pet, apart from the '
+                    'pet itself', 'the corners that a rotation leaves empty are pet: fill the '
+                    'mask with background (a trimap with 2)')
     return evidence
+
+def _corners_apart(pet):
+    "Whether a corner of a mask is pet, and does not belong to its largest piece"
+    pieces, n = ndimage.label(pet.numpy())
+    if n < 2: return False
+    largest = np.bincount(pieces.flat)[1:].argmax() + 1
+    return bool({*pieces[::len(pieces) - 1, ::pieces.shape[1] - 1].flat} - {0, largest})
 
 @probe('colours in the order red, green, blue', _DATASET)
 def _data_colours(data):
     if not data.folder: return _UNKNOWN
-    channels = torch.stack([image.float() for image, _ in data.items], 1)  # (3, n, H, W)
-    seen = torch.tensor([middle - edge for edge, middle in map(_rim_and_centre, channels)])
-    drawn = torch.tensor([225., 140., 60.]) - torch.tensor([50., 90., 160.]) # a pet less its ground
-    def like(colours): return F.cosine_similarity(seen, colours, 0) > .6
+    (seen, like), drawn = _colours_seen(data), _DRAWN
     if like(drawn): return 'orange pets on blue ground stay orange'
     changes = ', '.join(f'{value:.3g}' for value in seen.tolist())
     raise Wrong('orange pets on blue ground are no longer so: red, green and blue change by '
@@ -288,12 +320,14 @@ def _small(mask):
 
 @probe('the mask lies on the pet', _DATASET)
 def _data_place(data):
+    if data.torn: return 'not judged: there are holes in the masks'
     if not {*torch.stack([mask for _, mask in data.items]).unique().tolist()} <= {0, 1, 255}:
         return 'not judged: the mask is not of 0 and 1'
     seen = [_edges(image) for image, _ in data.items]
     masks = [_small(mask) for _, mask in data.items]
     if data.folder: # the next probe asks for holes
         masks = [ndimage.binary_fill_holes(mask) for mask in masks]
+        if found := _scaled_alone(data.items): raise Wrong(*found)
     own = _fits(seen, masks)  # (n, 2)
     if (n := int(np.isfinite(own[:, 0]).sum())) < 12:
         return f'only {n} masks have an outline: too few to judge'
@@ -302,27 +336,45 @@ def _data_place(data):
     return f'the outlines of {n} masks follow the edges of their pictures'
 
 # %% ../../nbs/workshop/check/data.ipynb #e8ecfe3e
+def _painted(image):
+    "Where a drawn picture is warm, as its pet is, `(H, W)` bool"
+    warm = ndimage.gaussian_filter((image[0].float() - image[2].float()).numpy(), 1)
+    pieces, n = ndimage.label(warm > (warm.min() + warm.max()) / 2)
+    return pieces == np.bincount(pieces.flat)[1:].argmax() + 1 if n else pieces > 0
+
+def _box(pet): return ndimage.find_objects(pet.astype(int))[0]
+
+def _scaled_alone(items):
+    "What was seen, and its cause, if drawn pets are larger or smaller than their masks; else None"
+    scales = []
+    for image, mask in items:
+        pairs = _painted(image), (mask == 1).numpy()
+        if not all(pet.any() for pet in pairs): continue
+        boxes = [pet[_box(pet)] for pet in pairs]
+        a, b = (np.array(Image.fromarray(box).resize((32, 32))) for box in boxes)
+        if (a & b).sum() < .85 * (a | b).sum(): continue # not the same shape
+        scales.append(np.sqrt(boxes[0].size / boxes[1].size))
+    changed = [s for s in scales if abs(s - 1) > .2]
+    if len(scales) < .5 * len(items) or len(changed) < .3 * len(scales): return None
+    return (f'in {len(changed)} of {len(scales)} pictures, the pet has another size than its mask '
+            f'({np.median(changed):.2f} times as large)', 'one of them is cropped or resized, '
+            'and the other is not: both need the same crop')
+
 @probe('the mask is in one piece', _DATASET)
 def _data_pieces(data):
     if not data.folder: return _UNKNOWN
-    pieces = [ndimage.label(mask.numpy() == 0)[1] for _, mask in data.items]
-    torn = sum(p > 1 for p in pieces)
-    if torn <= len(pieces) / 2: return 'no background inside the pets'
-    raise Wrong(f'in {torn} of {len(pieces)} masks there is background inside the pet, where the '
-                'picture has none', 'the trimap was resized bilinearly, where between pet (1) and '
-                'border (3) it becomes background (2); or only its border is taken',
-                _outlined(*data.items[int(np.argmax(pieces))]))
+    if not data.torn: return 'no background inside the pets'
+    raise Wrong(f'in {data.torn} of {len(data.items)} masks there is background inside the pet, '
+                'where the picture has none', 'the trimap was resized bilinearly, where between '
+                'pet (1) and border (3) it becomes background (2); or only its border is taken',
+                _outlined(*data.items[0]), sure=False)
 
 # %% ../../nbs/workshop/check/data.ipynb #1b71d482
-def _two_epochs(data) -> tuple: # pictures of an epoch, of the same copy again, of another epoch
-    "Read as a DataLoader with workers does: each epoch has a copy and seeds of its own"
-    def read(dataset, epoch):
-        if hasattr(dataset, 'set_epoch'): dataset.set_epoch(epoch)
-        for seed in (torch.manual_seed, np.random.seed, random.seed): seed(epoch + 1)
-        return [image for image, _ in data.read(dataset, 16)]
-    first, second = copy.deepcopy(data.dataset), copy.deepcopy(data.dataset)
-    a = read(first, 0)
-    return a, [image for image, _ in data.read(first, 16)], read(second, 1)
+def _epoch(data, dataset, epoch):
+    "The pictures of an epoch, read as a DataLoader with workers does, with seeds of its own"
+    if hasattr(dataset, 'set_epoch'): run_theirs(dataset.set_epoch, epoch)
+    for seed in (torch.manual_seed, np.random.seed, random.seed): seed(epoch + 1)
+    return [image for image, _ in data.read(dataset, 16)]
 
 def _same(a, b): return all(torch.equal(x, y) for x, y in zip(a, b))
 
@@ -335,11 +387,14 @@ def _upright(mask):
 # %% ../../nbs/workshop/check/data.ipynb #5cff9338
 @probe('new in each epoch, or always the same', _DATASET)
 def _data_epochs(data):
-    first, again, second = _two_epochs(data)
+    copies = [copy.deepcopy(data.dataset) for _ in range(2)] # each epoch's workers have their own
+    first, second = (_epoch(data, dataset, i) for i, dataset in enumerate(copies))
+    again = [image for image, _ in data.read(copies[0], 16)]
     varies, moves = not _same(first, second), not _same(first, again)
     if data.augmented and not varies:
-        raise Wrong('two epochs give the same pictures' + ' when workers read them' * moves,
-                    _OWN_GENERATOR if moves else _fixed_cause(data))
+        cause, sure = (_OWN_GENERATOR, True) if moves else _fixed_cause(data)
+        raise Wrong('two epochs give the same pictures' + ' when workers read them' * moves, cause,
+                    sure=sure)
     if data.augmented is False and (varies or moves):
         raise Wrong('the same item gives different pictures', 'validation and test pictures must '
                     'not be augmented: a score would depend on luck')
@@ -348,13 +403,24 @@ def _data_epochs(data):
     return f'{note}; say augmented=True or augmented=False to have that judged'
 
 def _fixed_cause(data):
-    causes = ['the augmentation is drawn once, when the dataset is made, a cache keeps what was '
-              'augmented, or it is seeded in __getitem__',
-              'the result of the augmentation is thrown away, or it is seeded in '
-              '__getitem__, or there is none']
-    if not data.folder: return '; or '.join(causes)
-    return causes[all(_upright(mask) for _, mask in data.items)]
+    "Why two epochs are the same, and whether that is certain"
+    if not data.folder: return f'{_DRAWN_ONCE}, {_KEPT}, or {_NOT_DONE}', False
+    def fresh(): return _Data(data.source, data.folder, True).dataset
+    torch.manual_seed(0), np.random.seed(0), random.seed(0)
+    made = [fresh() for _ in range(3)]
+    pictures = [_epoch(data, dataset, i) for i, dataset in enumerate(made[:2])]
+    if not _same(*pictures): # each object has its own changes: made with it, or kept later
+        late = not _same(_epoch(data, copy.deepcopy(made[2]), 2), _epoch(data, made[2], 3))
+        return (_KEPT if late else _DRAWN_ONCE), True
+    upright = [_upright(mask) for _, mask in data.items]
+    if sum(upright) < .1 * len(upright):
+        return 'every picture is changed in the same way: its probability is 1 (p=1)', True
+    return (_NOT_DONE, False) if all(upright) else (
+        'the augmentation is seeded in __getitem__, so an item always gets the same', False)
 
+_DRAWN_ONCE = 'the augmentation is drawn once, when the dataset is made'
+_KEPT = 'a cache keeps what was augmented, from the first epoch on: keep what is read instead'
+_NOT_DONE = ('there is no augmentation, its result is thrown away, or it is seeded in __getitem__')
 _OWN_GENERATOR = ('the dataset keeps a random generator of its own (so does Compose of '
                   'albumentations 2), and each epoch starts with a copy of it: seed it anew for '
                   'each item, with a number drawn from torch')

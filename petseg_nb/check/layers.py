@@ -124,8 +124,8 @@ def as_double_conv(
     name, cause = closest(_inside(y), right, wrong, 2e-3)
     if name is None:
         cause = cause or _other_layer(calls)
-        raise Wrong(f'what ran is {story_of(calls)}; with the same weights, a DoubleConv gives '
-                    'another output', cause)
+        raise Wrong(f'what ran is {story_of(calls)}; with the same weights, the output of a '
+                    'DoubleConv differs', cause)
     return story_of(calls), _unasked(calls, 'a DoubleConv')
 
 # %% ../../nbs/workshop/check/layers.ipynb #4dd5ccc0
@@ -139,6 +139,8 @@ def _res_layers(args, calls):
                     f'{", ".join(f"{k}×{k}" for k in kernels)}: {story_of(calls)}',
                     'the shortcut is projected although the shapes agree: the input must come '
                     'through untouched' if kernels == [3, 3, 1] else
+                    'the shortcut has a convolution of 3×3; a residual block has one of 1×1'
+                    if kernels == [3, 3, 3] else
                     'the shortcut has no 1×1 convolution' if kernels == [3, 3] else '')
     norms = [next((n for n in calls if STEP_NAMES.get(n.name) in NORMS and n.maps[0] is c.out),
                   None) for c in convs]
@@ -151,8 +153,8 @@ def _res_layers(args, calls):
     return [weights_of(c) for c in convs], [n.again for n in norms]
 
 # %% ../../nbs/workshop/check/layers.ipynb #bcb21d99
-def _res_versions(x, convs, norms, relu, stride):
-    "The right output and those of known mistakes, from the parameters of the block"
+def _res_versions(x, convs, norms, relu, stride, pool):
+    "The right outputs by their note, and those of known mistakes, from the block's parameters"
     def layer(i, t, s=1):
         padding = convs[i][0].shape[2] // 2
         return norms[i](F.conv2d(t, *convs[i], stride=s, padding=padding))
@@ -163,9 +165,13 @@ def _res_versions(x, convs, norms, relu, stride):
         'the ReLU after the addition is missing': inner + s,
         'the last ReLU comes before the addition': relu(inner) + s,
         'the shortcut is missing': relu(inner),
+        'the shortcut is missing: the map is added to itself': relu(inner + inner),
+        'the addition comes before the second BatchNorm': relu(
+            norms[1](F.conv2d(relu(first), *convs[1], padding=1) + s)),
         'the ReLU after the first convolution is missing': relu(layer(1, first) + s),
         'the shortcut is multiplied, not added': relu(inner * s),
         'the shortcut is subtracted': relu(inner - s),
+        'the block is subtracted from its shortcut': relu(s - inner),
         'the shortcut starts after the first convolution': relu(inner + first),
         'the shortcut starts after the first ReLU': relu(inner + relu(first)),
         'the sum is divided by 2': relu((inner + s) / 2),
@@ -174,7 +180,12 @@ def _res_versions(x, convs, norms, relu, stride):
     if stride > 1:
         late = relu(layer(1, relu(layer(0, x)), stride) + s)
         wrong['the second convolution has the stride; it belongs into the first'] = late
-    return relu(inner + s), wrong
+    right = {'': relu(inner + s)}
+    if pool and len(convs) == 3: # as in ResNet-D
+        right[_POOLED] = relu(inner + layer(2, pool.again(x)))
+    return right, wrong
+
+_POOLED = 'the shortcut is pooled and then projected, as in ResNet-D, which is not what was asked'
 
 # %% ../../nbs/workshop/check/layers.ipynb #ee356258
 @torch.no_grad()
@@ -186,13 +197,15 @@ def as_res_block(
 ) -> tuple: # what ran, and a note if it is not what was asked
     "Make sure that `calls` are a residual block, by their output"
     relu = activation_of(calls)
-    right, wrong = _res_versions(x, *_res_layers(args, calls), relu, args[2])
+    pool = next((c for c in calls if 'pool' in c.name), None)
+    right, wrong = _res_versions(x, *_res_layers(args, calls), relu, args[2], pool)
     wrong = [(cause, _inside(v)) for cause, v in wrong.items()]
-    name, cause = closest(_inside(y), {'': _inside(right)}, wrong, 2e-3)
+    right = {note: _inside(v) for note, v in right.items()}
+    name, cause = closest(_inside(y), right, wrong, 2e-3)
     if name is None:
         raise Wrong(f'ResBlock{args} ran {story_of(calls)}; with the same weights, '
-                    'a ResBlock gives another output', cause)
-    return story_of(calls), _unasked(calls, 'a residual block')
+                    'the output of a residual block differs', cause)
+    return story_of(calls), name or _unasked(calls, 'a residual block')
 
 # %% ../../nbs/workshop/check/layers.ipynb #b8ce1246
 def encoder_layers(
@@ -229,7 +242,7 @@ def as_resnet34(
     "Make sure that the maps of an encoder are those of a ResNet-34 with the same weights"
     wide, ones = encoder_layers(calls)
     if len(wide) < 33 or len(ones) < 3 or any(norm is None for _, norm in wide + ones):
-        raise Wrong('its layers are others, so there is nothing to compare')
+        raise Wrong('its layers differ from those of a ResNet-34, so there is nothing to compare')
     ours = ResNet34Encoder().eval()
     for part, shortcut in (wide, False), (ones, True):
         _copy(part, [m for name, m in ours.named_modules() if ('downsample' in name) == shortcut])

@@ -11,11 +11,11 @@ from functools import cached_property, partial
 import numpy as np
 import torch
 from torch import Tensor
-from .engine import Checker, Report, Wrong, probe, try_probes
-from .mistakes import (
-    BROADCAST, SCORE_NAMES, SHORT_BATCH, both_causes, broadcast_dice, closest, columns_of, counted,
-    draw_discs, hard_cases, loss_mistakes, metric_mistakes, mistaken_masks, right_scores,
-    smoothing_cause, soft_cases, soft_dice)
+from .engine import Checker, Report, Wrong, probe, run_theirs, try_probes
+from petseg_nb.check.mistakes import (
+    SCORE_NAMES, SHORT_BATCH, both_causes, closest, columns_of, counted, draw_discs, hard_cases,
+    loss_mistakes, metric_mistakes, mistaken_masks, repeatable, right_scores, smoothing_cause,
+    soft_cases, soft_dice)
 from .tape import shape_of
 from ..core.config import check_choice
 
@@ -34,7 +34,8 @@ class _Loss:
         return logits.clone() if self.inputs == 'logits' else logits.sigmoid()
 
     def __call__(self, x, mask) -> Tensor: # scalar
-        value = (self.loss() if isinstance(self.loss, type) else self.loss)(x, mask)
+        loss = run_theirs(self.loss) if isinstance(self.loss, type) else self.loss
+        value = run_theirs(loss, x, mask)
         if isinstance(value, Tensor) and value.numel() == 1: return value.reshape(())
         if isinstance(value, Tensor):
             raise Wrong(f'the loss has shape {shape_of(value)}',
@@ -63,8 +64,9 @@ def _loss_value(loss):
     wrong = columns_of(loss_mistakes(z, m, loss.inputs) for z, m in cases)
     name, cause = closest(values, right, wrong, .008)
     if name is not None: return f'{values[0]:.4f}: {name}'
-    raise Wrong(f'{values[0]:.4f}, where soft Dice gives {right["the mean over pictures"][0]:.4f}',
-                cause)
+    def reference(z, m): return 1 - soft_dice(z.sigmoid(), m)
+    raise Wrong(repeatable(lambda z, m: loss(loss.takes(z), m), reference, 'soft Dice',
+                           loss.inputs), cause)
 
 # %% ../../nbs/workshop/check/losses.ipynb #c7b6d9a1
 @probe('0 for a perfect prediction, 1 for one without overlap', _DICE_LOSS)
@@ -94,18 +96,19 @@ def _loss_gradient(loss):
             raise Wrong(f'a small step changes the loss by {measured:.2e} per unit; the gradient '
                         f'says {claimed:.2e}', 'a part of the formula is cut off (detach, int, '
                         'numpy), a backward pass was written by hand and is wrong, or it is '
-                        'computed in low precision')
+                        'computed in low precision', sure=False)
     return f'agrees with finite differences: {slope.norm():.2e} along the gradient'
 
 def _slope(value, x):
-    if value.requires_grad: return torch.autograd.grad(value, x, allow_unused=True)[0]
+    if value.requires_grad:
+        return run_theirs(torch.autograd.grad, value, x, allow_unused=True)[0]
 
 # %% ../../nbs/workshop/check/losses.ipynb #0a46786e
 def _no_gradient(value, slope, z, m):
     "The `Wrong` of a loss without a gradient"
     hard = [1 - soft_dice((z > 0).double(), m, pooled) for pooled in (False, True)]
     if min(abs(value - h) for h in hard) < .01:
-        cause = ('is there a threshold in it? p > 0.5, round and argmax are steps: flat wherever '
+        cause = ('there is a threshold in it: p > 0.5, round and argmax are steps, flat wherever '
                  'they do not jump')
     elif slope is None: cause = 'the graph is cut: detach(), numpy, torch.tensor(...) or no_grad'
     else: cause = ''
@@ -121,6 +124,10 @@ def _loss_empty(loss):
     if not value.isfinite():
         raise Wrong(f'{evidence} {value.item()}',
                     '0/0: add a small number on both sides of the fraction')
+    if not value.requires_grad and loss(*_pets_of(loss)).requires_grad:
+        raise Wrong(f'{evidence} {value.item():.3f}, which has no graph', 'a constant is returned '
+                    'for an empty mask, and backward() of it is an error: let it stay part of the '
+                    'graph, such as 0 * logits.sum()')
     if slope is not None and not slope.isfinite().all():
         raise Wrong(f'{evidence} {value.item():.3f}, and a gradient that is not finite',
                     'a root, or a power below 1, has no slope at 0')
@@ -128,6 +135,10 @@ def _loss_empty(loss):
         raise Wrong(f'{evidence} {value.item():.3f}, less than a loss of 1 − Dice can be',
                     'the smoothing is multiplied by 2 with the overlap: 2·overlap + smooth')
     return f'{evidence} {value.item():.3f}'
+
+def _pets_of(loss):
+    z, m = soft_cases()[0]
+    return loss.takes(z).requires_grad_(), m
 
 @probe('leaves its inputs as they were', _DICE_LOSS)
 def _loss_inputs(loss):
@@ -174,10 +185,11 @@ class _Metric:
 
     def __call__(self, *batches) -> float: # each `(prediction, mask)`
         "The score of all batches"
-        if not self.meter: return score_number(self.metric(*batches[0]), self.score)
-        meter = self.metric() if isinstance(self.metric, type) else copy.deepcopy(self.metric)
-        for batch in batches: meter.update(*batch)
-        return score_number(meter.compute(), self.score)
+        if not self.meter: return score_number(run_theirs(self.metric, *batches[0]), self.score)
+        make = self.metric if isinstance(self.metric, type) else partial(copy.deepcopy, self.metric)
+        meter = run_theirs(make)
+        for batch in batches: run_theirs(meter.update, *batch)
+        return score_number(run_theirs(meter.compute), self.score)
 
 # %% ../../nbs/workshop/check/losses.ipynb #367b89a3
 def score_number(
@@ -209,14 +221,8 @@ def _metric_number(metric):
     z, m = hard_cases()[0]
     value = metric((metric.takes(z), m))
     if 0 <= value <= 1.001: return f'{value:.4f}'
-    pred, wrong = (z > 0).float(), []
-    for pooled in (False, True):
-        wrong += [(BROADCAST, broadcast_dice(pred, m, pooled)),
-                  ('it is in percent', 100 * counted(metric.score, pred, m, pooled)),
-                  ('the union stands in the denominator, where Dice has the sum of both',
-                   2 * counted('iou', pred, m, pooled))]
-    cause = closest(torch.tensor(value), {'': torch.tensor(torch.inf)}, wrong, .004)[1]
-    if not cause and value > 1: cause = 'the pictures are summed up, or its inputs are others'
+    causes = columns_of([metric_mistakes(z, m, metric.score)])
+    cause = closest(torch.tensor([value]), {'': torch.tensor([torch.inf])}, causes, .004)[1]
     raise Wrong(f'the score is {value:.4f}, not between 0 and 1', cause)
 
 @probe('the value', _METRIC)
@@ -227,8 +233,9 @@ def _metric_value(metric):
     wrong = columns_of(metric_mistakes(z, m, score) for z, m in cases)
     name, cause = closest(values, right, wrong, .004)
     if name is not None: return f'{values[0]:.4f}: {name}'
-    expected = right['the mean over pictures'][0]
-    raise Wrong(f'{values[0]:.4f}, where {SCORE_NAMES[score]} is {expected:.4f}', cause)
+    def reference(z, m): return counted(score, (z > 0).float(), m)
+    raise Wrong(repeatable(lambda z, m: metric((metric.takes(z), m)), reference,
+                           SCORE_NAMES[score], metric.inputs), cause)
 
 # %% ../../nbs/workshop/check/losses.ipynb #86d18a7f
 @probe('a miss is 0, with no pixels added', _METRIC)
@@ -257,6 +264,10 @@ def _metric_empty(metric):
     m[1] = 0 # a pet is found where there is none
     both, alone = (metric((metric.takes(z[:n]), m[:n])) for n in (2, 1))
     if abs(both - alone) < .004: return evidence, SKIPPED
+    if abs(both - (alone + 1) / 2) < .004:
+        raise Wrong(f'a picture without a pet, in which {int((z[1] > 0).sum())} pixels are '
+                    'predicted, scores 1', 'an empty mask scores 1 whatever is predicted: only an '
+                    'empty prediction deserves that')
     return evidence, zero_note(value)
 
 def zero_note(

@@ -11,17 +11,18 @@ from functools import cached_property, partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from .engine import Checker, Report, Wrong, probe, try_probes
+from .engine import Checker, Report, Wrong, probe, run_theirs, try_probes
 from .layers import as_resnet34, encoder_layers
-from .mistakes import closest
+from .mistakes import closest, columns_of
 from .tape import (
-    ACTIVATIONS, STEP_NAMES, Level, all_trainable, build_model, levels_of,
-    norms_collect, output_of, record_calls, shaken, shape_of, steady_in_eval, story_of, turn_of,
-    used_once, weights_of)
+    ACTIVATIONS, NORMS, STEP_NAMES, Level, all_trainable, build_model, height_of, levels_of,
+    norms_collect, output_of, record_calls, shaken, shape_of, steady_in_eval, story_of, try_calls,
+    turn_of, used_once, weights_of)
 
 # %% ../../nbs/workshop/check/models.ipynb #ad27d436
 _UNET = Checker('check_unet', 'course/04_unet')
 _RESNET = Checker('check_resnet34_unet', 'course/09_resnet34_unet')
+_LOST = 184 # pixels that the unpadded U-Net of the paper loses: 572 become 388
 
 class _Net:
     "A model to be checked"
@@ -29,15 +30,15 @@ class _Net:
         make, # the student's class, or a function that makes a model
         size:int, # height and width of the pictures that it gets, in pixels
         halvings:tuple, # how often the size may be halved
-    ): self.make, self.size, self.halvings = make, size, halvings
+    ): self.make, self.size, self.halvings, self.lost = make, size, halvings, 0
 
     def build(self) -> nn.Module: # new, in training mode
         try: first, second = list(inspect.signature(self.make).bind(3, 1).arguments)[:2] # names
-        except (TypeError, ValueError): # it takes no channels, or raises an error of its own
-            return build_model(self.make)
+        except (TypeError, ValueError): first = second = '' # it takes no channels
         if not re.search('in|ch|class|out|arg', first + second): # widths or the like, as defaults
-            return build_model(self.make)
-        return build_model(self.make, *((1, 3) if re.search('class|out', first) else (3, 1)))
+            return build_model(self.make, inputs=[self.pictures()])
+        args = (1, 3) if re.search('class|out', first) else (3, 1)
+        return build_model(self.make, *args, inputs=[self.pictures()])
 
     def pictures(self, n:int=2) -> Tensor: return torch.randn(n, 3, self.size, self.size)
 
@@ -61,21 +62,36 @@ def _net_shape(net):
         (2, 1, n // 2, n // 2): 'one doubling is missing',
         (2, 1, n // 4, n // 4): 'two doublings are missing',
         (2, 3, n, n): 'in_channels and num_classes are mixed up'}
-    y = output_of(net.model, net.pictures(), expected=(2, 1, n, n), causes=causes)
-    return f'(2, 3, {n}, {n}) became {shape_of(y)}'
+    try: output_of(net.model, net.pictures(), expected=(2, 1, n, n), causes=causes)
+    except Wrong:
+        if net.halvings[0] == 5: _judge_stem(net, try_calls(net.model, net.pictures())[1])
+        if not _is_unpadded(net): raise
+        net.size, net.lost = 20 + _LOST, _LOST
+        return ('(2, 3, 204, 204) became (2, 1, 20, 20)', 'this is the unpadded U-Net of the '
+                'paper, whose output is 184 pixels smaller: crop the mask to it. The course pads')
+    return f'(2, 3, {n}, {n}) became (2, 1, {n}, {n})'
+
+def _is_unpadded(net):
+    "Whether it is the U-Net of the paper, whose convolutions have no padding"
+    if net.size != 64: return False
+    error, calls = try_calls(net.model, torch.randn(1, 3, 20 + _LOST, 20 + _LOST))
+    return not error and bool(calls) and shape_of(calls[-1].out) == (1, 1, 20, 20)
 
 @probe('any size', _UNET, _RESNET)
 def _net_sizes(net):
-    model, n = net.model.eval(), net.size
-    wide = n + n // 2
+    model, n, lost = net.model.eval(), net.size, net.lost
+    wide = n + 32 if lost else n + n // 2
+    turned = {(1, 1, wide, n): 'height and width are mixed up'}
     with torch.no_grad():
-        output_of(model, torch.randn(1, 3, n, wide), expected=(1, 1, n, wide),
-                  causes={(1, 1, wide, n): 'height and width are mixed up'})
-        try: odd = shape_of(model(torch.randn(1, 3, n + 11, n + 5)))
-        except Exception:
-            return f'{n}×{wide} too; odd sizes raise an error, so pad or resize pictures first'
-    if odd[2:] == (n + 11, n + 5): return f'{n}×{wide} too, and odd sizes'
-    return f'{n}×{wide} too; an odd {n + 11}×{n + 5} becomes {odd[2]}×{odd[3]}'
+        try: output_of(model, torch.randn(1, 3, n, wide), expected=(1, 1, n - lost, wide - lost),
+                       causes=turned)
+        except Wrong as w:
+            raise Wrong(f'a picture of {n}×{n} works, one of {n}×{wide} does not: {w.evidence}',
+                        w.cause if w.cause in turned.values() else 'a size is written into the '
+                        'model: take it from the shape of a map instead', line=w.line) from None
+        odd, _ = try_calls(model, torch.randn(1, 3, n + 11, n + 5))
+    if odd: return f'{n}×{wide} too; odd sizes raise an error, so pad or resize pictures first'
+    return f'{n}×{wide} too, and odd sizes'
 
 # %% ../../nbs/workshop/check/models.ipynb #8e650576
 def _last_conv(calls): return max(i for i, c in enumerate(calls) if c.name.startswith('conv'))
@@ -86,23 +102,26 @@ def _net_logits(net):
     return _linear_end(net.build(), net.pictures())
 
 def _linear_end(model, x, when=''):
+    ends = []
     with torch.no_grad():
-        torch.manual_seed(1)
-        y, calls = record_calls(model, x)
-        i = _last_conv(calls)
-        for w in weights_of(calls[i]):
-            if w is not None: w.mul_(-3)
-        torch.manual_seed(1) # the same dropout
-        z, again = record_calls(model, x)
-    ends = (y, calls[i].out), (z, again[i].out)
-    causes = [closest(end, {'': h}, _wrong_ends(h), 1e-5)[1] for end, h in ends]
-    cause = causes[0] or causes[1]
-    linear = (z + 3 * y).abs().max() <= 1e-2 * y.abs().max()
+        for _ in range(3): # large logits of both signs
+            torch.manual_seed(1) # the same dropout
+            y, calls = record_calls(model, x)
+            i = _last_conv(calls)
+            ends.append((y, calls[i].out.clone()))
+            for w in weights_of(calls[i]):
+                if w is not None: w.mul_(-20)
+    y, z, _ = outputs = [y for y, _ in ends]
+    wrong = columns_of(_wrong_ends(h) for _, h in ends if h.shape == y.shape)
+    right = {'': torch.stack([h for _, h in ends])}
+    cause = closest(torch.stack(outputs), right, wrong, 1e-5)[1]
+    linear = (z + 20 * y).abs().max() <= 1e-2 * y.abs().max()
     if linear and not cause: return f'between {y.min():.3g} and {y.max():.3g}'
     tail = story_of(calls[i + 1:])
     raise Wrong(f'{when}the output is no linear function of the last convolution; it lies between '
                 f'{y.min():.3g} and {y.max():.3g}',
-                cause or (f'after the last convolution comes {tail}' if tail else ''))
+                cause or (f'after the last convolution comes {tail}' if tail else ''),
+                line=calls[-1].line)
 
 # %% ../../nbs/workshop/check/models.ipynb #2c48793c
 def _wrong_ends(h):
@@ -124,6 +143,14 @@ def _net_levels(net):
         return f'{len(found)} times: ' + ', '.join(
             f'{l.channels} channels at {l.size} pixels' for l in found.values()
             if l.map is not None)
+    other = [c for c in net.calls[:turn_of(net.calls)] if c.maps and 1 < c.out.shape[2] <= .4 *
+             c.maps[0].shape[2]]
+    if other:
+        before, after = other[0].maps[0].shape[2], other[0].out.shape[2]
+        raise Wrong(f'{other[0].name} makes {after} pixels of {before}, not half of them',
+                    f'this step divides the size by {before // after}: with a kernel of 3, '
+                    'nn.MaxPool2d(3) has a stride of 3 too; say stride=2, padding=1',
+                    line=other[0].line)
     raise Wrong(f'the size was halved {len(found)} times (at {", ".join(map(str, found))} pixels), '
                 f'not {wanted} times', 'a pooling or a stride is missing' if len(found) < wanted
                 else 'there is one level too many')
@@ -137,14 +164,18 @@ def _joint(
     x:Tensor, # pictures
     calls:list, # of `Call`, of a pass over `x`
     level:Level, # one of its levels
+    side:int, # of the square in the middle that is changed, in pixels
 ) -> tuple: # the first call that changes, before and after, or None; whether a gradient comes back
     "Change the middle of a level's map after its way down, and see where the way up takes notice"
-    middle = F.pad(torch.ones(level.size // 2, level.size // 2), [level.size // 4] * 4)
+    start = (level.size - side) // 2
+    middle = F.pad(torch.ones(side, side), [start, level.size - side - start] * 2)
     noises = []
-    def change(call):
-        noise = 3 * call.maps[0].detach().std() * torch.randn_like(call.maps[0]) * middle
+    def change(calls):
+        m, clean = calls[level.halved].maps[0], calls[-1].out.clone()
+        noise = 3 * m.detach().std() * torch.randn_like(m) * middle
         noises.append(noise.requires_grad_())
-        call.maps[0].add_(noises[0])
+        m.add_(noises[0])
+        return clean
     _, after = record_calls(model, x, after={level.last: change})
     pairs = list(zip(calls, after))[level.last + 1:]
     joint = next((p for p in pairs if p[0].print != p[1].print and p[1].name not in _PASSES), None)
@@ -163,21 +194,23 @@ def _offset(before, after):
     return tuple((int(span[0]) + int(span[-1]) - n + 1) / 2
                  for span, n in zip(spans, changed.shape))
 
-def _at_its_place(name, level, before, after, where):
+def _at_its_place(name, level, before, after, where, lost):
     "Make sure that a skip is joined at its own size, and is not shifted; `where` has all of them"
-    h, w = after.shape[2:]
+    h, w = after.out.shape[2:]
+    joined, sizes = zip(*((p[1].out.shape[2], l.size) for l, *p in where.values()))
     if h != w:
         raise Wrong(f'where {name} is joined, the map has {h}×{w} pixels',
-                    'torch.cat joins height or width: channels are dim=1')
-    if h != level.size:
-        joined, sizes = zip(*((p[1].out.shape[2], l.size) for l, *p in where.values()))
+                    'torch.cat joins height or width: channels are dim=1', line=after.line)
+    if h != level.size and not (lost and sorted(joined) == list(joined)[::-1]):
         raise Wrong(f'{name} is joined where the way up has {h}×{w} pixels',
                     'the skips come in the wrong order: the last one made must be the first one '
                     'used' if joined == sizes[::-1] else
-                    f'the skip with {level.channels} channels was joined at the wrong level')
-    if max(map(abs, off := _offset(before, after))) >= 1:
+                    f'the skip with {level.channels} channels was joined at the wrong level',
+                    line=after.line)
+    off = _offset(before.out.detach(), after.out.detach())
+    if max(map(abs, off)) >= 1:
         raise Wrong(f'{name} is joined {off[0]:+g} rows and {off[1]:+g} columns off its place',
-                    'it is cropped or padded on one side, or rolled')
+                    'it is cropped or padded on one side, or rolled', line=after.line)
 
 # %% ../../nbs/workshop/check/models.ipynb #cbb84ea1
 @probe('each map is joined on the way up, at its own size', _UNET, _RESNET)
@@ -187,18 +220,19 @@ def _net_skips(net):
     found = [l for l in levels_of(calls).values() if l.map is not None]
     found = found[-4:] # with a fifth stage, the largest map is often left out
     for l in found:
-        pair, gradient = _joint(model, x, calls, l)
+        pair, gradient = _joint(model, x, calls, l, 2 if net.lost else l.size // 2)
         name = f'the map of {l.size}×{l.size} pixels with {l.channels} channels'
         if not pair:
-            raise Wrong(f'{name} is halved, and used nowhere else', 'its skip connection is '
-                        'missing, or something else was joined in its place')
+            raise Wrong(f'{name} is halved, and used nowhere else',
+                        'its skip connection is missing: this map itself has to be joined on the '
+                        'way up')
         where[name] = l, *pair
         if not gradient:
             raise Wrong(f'through its skip connection, no gradient comes back to {name}',
                         'the skip is detached, or cut away again: torch.cat joins channels with '
-                        'dim=1')
+                        'dim=1', sure=False, line=pair[1].line)
     for name, (l, before, after) in where.items():
-        _at_its_place(name, l, before.out.detach(), after.out.detach(), where)
+        _at_its_place(name, l, before, after, where, net.lost)
     return ', '.join(f'{l.channels} channels at {l.size}×{l.size}' for l in found)
 
 # %% ../../nbs/workshop/check/models.ipynb #c195748c
@@ -226,6 +260,7 @@ def _heat(values): return (values / values.max() * 255).byte().numpy()[..., None
 @probe('answers where the picture changes', _UNET, _RESNET)
 def _net_place(net):
     n, x = net.size, net.pictures()
+    if net.lost: return 'not judged: the output is a small part of the picture'
     top, left, side = n * 3 // 16, n * 11 // 16, n // 16
     z = x.clone()
     z[:, :, top:top + side, left:left + side] += 5
@@ -277,9 +312,9 @@ def _net_modes(net):
 def _net_input(net):
     x = net.pictures()
     y = x.clone()
-    with torch.no_grad(): net.model.train()(y)
+    with torch.no_grad(): run_theirs(net.model.train(), y)
     if torch.equal(x, y): return 'nothing in it changed'
-    raise Wrong('the pictures are others after the call',
+    raise Wrong('the pictures have changed after the call',
                 'an in-place operation works on the input itself')
 
 # %% ../../nbs/workshop/check/models.ipynb #8dccb935
@@ -299,33 +334,72 @@ def _net_relus(net):
     return f'{sum(STEP_NAMES.get(c.name) in ACTIVATIONS for c in net.calls)} activations'
 
 # %% ../../nbs/workshop/check/models.ipynb #861dd33b
-def _ways(calls):
-    "What runs at each size on the way down and on the way up, without the last convolution"
-    turn, ways, halved = turn_of(calls), dict(down={}, up={}), False
-    for i, c in enumerate(calls[:_last_conv(calls)]):
-        if STEP_NAMES.get(c.name, 'dropout') in ('dropout', 'transposed conv'): continue
-        way = ways['down' if i < turn else 'up'].setdefault(c.out.shape[2], [])
-        if way == ['conv'] and c.name == 'conv2d' and halved:
-            way.clear() # a convolution in the place of a pooling
-        way.append(STEP_NAMES[c.name])
-        halved = c.out.shape[2] < c.maps[0].shape[2]
-    return {name: {size: ' → '.join(steps) for size, steps in way.items()}
-            for name, way in ways.items()}
+def _wide_convs(calls):
+    "The convolutions wider than 1×1 that keep the size, without the last layer, and their numbers"
+    convs = [(i, c) for i, c in enumerate(calls[:_last_conv(calls)]) if c.name == 'conv2d'
+             and weights_of(c)[0].shape[2] > 1 and c.out.shape[2] > .9 * c.maps[0].shape[2]]
+    return [(i, c) for i, c in convs if weights_of(c)[0].shape[1] == c.maps[0].shape[1]]
+
+def _followers(calls, i):
+    "The layers that run between a convolution and the next one"
+    names = []
+    for c in calls[i + 1:]:
+        if c.name.startswith('conv'): break
+        names.append(STEP_NAMES.get(c.name, c.name))
+    return names
 
 # %% ../../nbs/workshop/check/models.ipynb #eb8b404e
 @probe('the levels are alike', _UNET)
 def _net_alike(net):
-    ways = _ways(net.calls)
-    for name, way in ways.items():
-        told = list(way.values())
-        for size, steps in way.items():
-            usual = max(told, key=told.count)
-            if steps != usual and told.count(usual) > len(told) / 2:
-                raise Wrong(f'on the way {name}, the level of {size}×{size} pixels runs {steps}; '
-                            f'the others run {usual}',
-                            'something is missing, or too much, at this level')
-    return '; '.join(f'{name} {" or ".join(dict.fromkeys(way.values()))}'
-                     for name, way in ways.items())
+    calls = net.calls
+    convs, turn = _wide_convs(calls), turn_of(calls)
+    steps = [_followers(calls, i) for i, _ in convs]
+    with_norm = [any(name in NORMS for name in names) for names in steps]
+    with_act = [any(name in ACTIVATIONS for name in names) for names in steps]
+    for (i, c), names, norm, act in zip(convs, steps, with_norm, with_act):
+        where = f'the convolution of {shape_of(weights_of(c)[0])} at {c.out.shape[2]} pixels'
+        if act and not norm and sum(with_norm) > .7 * len(convs):
+            raise Wrong(f'{where} has no BatchNorm after it, as the others have',
+                        'a BatchNorm is missing there', line=c.line)
+        joins = any(name.startswith(('cat', 'concat', 'interp', 'upsample', 'pixel'))
+                    for name in names)
+        if norm and not act and not joins and sum(with_act) > .7 * len(convs):
+            raise Wrong(f'{where} has no ReLU after it, as the others have',
+                        'a ReLU is missing there', line=c.line)
+    return _like_counts([c.out.shape[2] for i, c in convs if i < turn],
+                        [c.out.shape[2] for i, c in convs if i > turn])
+
+def _like_counts(down, up):
+    "Make sure that no level has fewer convolutions than most, from the sizes of their maps"
+    for way, sizes in ('down', down), ('up', up):
+        counts = {size: sizes.count(size) for size in dict.fromkeys(sizes)}
+        usual = max(counts.values(), key=list(counts.values()).count, default=0)
+        for size, n in counts.items():
+            spare = way == 'up' and size == max(counts) and usual > 2 # one prepares the doubling
+            if n < usual - spare and list(counts.values()).count(usual) > len(counts) / 2:
+                raise Wrong(f'on the way {way}, the level of {size}×{size} pixels has {n} '
+                            f'convolutions, most levels have {usual}', 'a convolution is missing '
+                            'at this level')
+    return f'{len(down)} convolutions on the way down, {len(up)} on the way up'
+
+# %% ../../nbs/workshop/check/models.ipynb #dd7cda9b
+@probe('doubling keeps every pixel in its place', _UNET, _RESNET)
+def _net_doubles(net):
+    for c in net.calls[turn_of(net.calls):]:
+        direct = bool(c.maps) and c.arguments[0] is c.maps[0] and not c.name.startswith('cat')
+        if not direct or not 1.5 * height_of(c) <= c.out.shape[2] <= 2.5 * height_of(c): continue
+        x = torch.randn_like(c.maps[0])
+        row, column = x.shape[2] // 4, x.shape[3] * 3 // 4
+        z = x.clone()
+        z[:, :, row, column] += 5
+        with torch.no_grad(): change = (c.again(z) - c.again(x)).square().sum((0, 1))
+        seen = _centre(change)
+        if max(abs(seen[0] - 2 * row - .5), abs(seen[1] - 2 * column - .5)) > 2:
+            raise Wrong(f'row {row}, column {column} of a map of {shape_of(x)[2:]} pixels goes to '
+                        f'row {seen[0]:.0f}, column {seen[1]:.0f} of the doubled one',
+                        f'{c.name} only gives the numbers another shape: it is no upsampling',
+                        line=c.line)
+    return 'each doubled pixel stays in its place'
 
 # %% ../../nbs/workshop/check/models.ipynb #4cf5c561
 def check_unet(
@@ -338,6 +412,27 @@ def check_unet(
     return try_probes(_UNET, model, partial(_Net, size=64, halvings=(4,)), seconds)
 
 # %% ../../nbs/workshop/check/models.ipynb #56236de8
+def _judge_stem(net, calls):
+    "The pooling of the encoder, or None, if the sizes of the stem and the first stage are right"
+    wide, ones = encoder_layers(calls)
+    if not wide: return None
+    stem, pool = wide[0][0], next((c for c in calls[:turn_of(calls)] if 'pool' in c.name), None)
+    for c, half, name, padding in (stem, 2, 'first convolution', 3), (pool, 4, 'pooling', 1):
+        if c and c.out.shape[2] != net.size // half:
+            before, after = c.maps[0].shape[2], c.out.shape[2]
+            raise Wrong(f'the {name} makes {after} pixels of {before}', f'its padding={padding} is '
+                        'missing' if .4 * before < after < .6 * before else 'its stride is not 2: '
+                        'nn.MaxPool2d(3) has a stride of 3', line=c.line)
+    first = [c for c, _ in wide[1:] + ones if shape_of(weights_of(c)[0])[:2] == (64, 64)]
+    if any(c.out.shape[2] < c.maps[0].shape[2] for c in first):
+        raise Wrong(f'the first stage makes {net.size // 8} pixels of {net.size // 4}',
+                    'the first stage has a stride of 2; only the other three halve the size',
+                    line=first[0].line)
+    if any(shape_of(weights_of(c)[0]) == (64, 64, 1, 1) for c, _ in ones):
+        raise Wrong(f'there are {len(ones)} 1×1 convolutions; three stages begin with one',
+                    'the first stage projects its shortcut too, though size and channels stay')
+    return pool
+
 @probe('the encoder has the layers of a ResNet-34', _RESNET)
 def _resnet_stages(net):
     wide, ones = encoder_layers(net.calls)
@@ -350,7 +445,8 @@ def _resnet_stages(net):
     if kernel != (64, 3, 7, 7):
         raise Wrong(f'the first kernel has shape {kernel}, not (64, 3, 7, 7)',
                     'the first convolution is 7×7 with stride 2')
-    if not any('pool' in c.name for c in net.calls[:turn_of(net.calls)]):
+    pool = _judge_stem(net, net.calls)
+    if not pool:
         raise Wrong('nothing is pooled on the way down', 'after the stem comes a maximum pooling '
                     'of 3×3 with stride 2; the first stage has no stride')
     if stages != (3, 4, 6, 3):

@@ -53,6 +53,11 @@ def stage_pets(
         (folder/f'annotations/{part}.txt').write_text(''.join(rows), encoding='utf-8')
 
 # %% ../../nbs/workshop/check/props.ipynb #48faf2cc
+class _Diary(list):
+    "A list that a copy of the model shares; `writer` is the id of the model that wrote last"
+    writer = None
+    def __deepcopy__(self, memo): return self
+
 class SmallNet(nn.Module):
     "A network with BatchNorm that keeps what it was given and what it answered"
     def __init__(self):
@@ -61,8 +66,8 @@ class SmallNet(nn.Module):
         self.normalize = Normalize() # of uint8 pictures, as the course's models do it
         self.conv, self.norm = nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4)
         self.head = nn.Conv2d(4, 1, 1)
-        self.seen = [] # (normalised input, output, training mode, gradients on) of each call
-        self.log = [] # names of what happened, in order
+        self.seen = _Diary() # (normalised input, output, training mode, gradients on) of each call
+        self.log = _Diary() # names of what happened, in order
 
     def answer(self, x): return self.head(self.norm(self.conv(x)).relu())
 
@@ -72,6 +77,7 @@ class SmallNet(nn.Module):
         self.seen.append((x.detach().clone(), y.detach().clone(),
                           self.training and self.norm.training, torch.is_grad_enabled()))
         self.log.append('forward')
+        self.seen.writer = id(self)
         return y
 
 # %% ../../nbs/workshop/check/props.ipynb #3c15e66f
@@ -142,6 +148,7 @@ def gradient_at(
 ) -> tuple: # gradient of all parameters as one vector, loss
     "What a right step computes"
     twin, sizes = copy.deepcopy(model).train(training), sizes or [len(x)]
+    twin.seen, twin.log = _Diary(), []
     loss = sum(len(part) / len(x) * F.binary_cross_entropy_with_logits(twin(part), mask)
                for part, mask in zip(x.split(sizes), masks.split(sizes)))
     slopes = torch.autograd.grad(loss, list(twin.parameters()))

@@ -4,16 +4,19 @@
 
 # %% auto #0
 __all__ = ['STEP_NAMES', 'ACTIVATIONS', 'NORMS', 'shape_of', 'build_model', 'output_of', 'shaken', 'Call', 'record_calls',
-           'story_of', 'weights_of', 'norm_of', 'count_parameters', 'count_biases', 'Level', 'turn_of', 'levels_of',
-           'used_once', 'all_trainable', 'steady_in_eval', 'norms_collect']
+           'try_calls', 'story_of', 'weights_of', 'norm_of', 'count_parameters', 'Level', 'height_of', 'turn_of',
+           'levels_of', 'used_once', 'all_trainable', 'steady_in_eval', 'norms_collect']
 
 # %% ../../nbs/workshop/check/tape.ipynb #239d6c8c
 import re
 from typing import Callable, NamedTuple
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
-from .engine import Wrong, name_of
+from .engine import (
+    Wrong, evidence_of, name_of, run_theirs, student_line)
 
 # %% ../../nbs/workshop/check/tape.ipynb #73330eed
 def shape_of(
@@ -25,16 +28,19 @@ def shape_of(
 def build_model(
     make, # the student's class, or a function that makes a model
     *args, # what it is called with
+    inputs=(), # what the model gets; a lazy layer takes its channels from them
 ) -> nn.Module: # in training mode, its weights the same at each call
     "The student's model"
     if isinstance(make, nn.Module):
         raise Wrong('got a model that is made already',
                     'hand over the class itself, without parentheses')
     torch.manual_seed(0)
-    model = make(*args)
+    model = run_theirs(make, *args)
     if not isinstance(model, nn.Module):
         raise Wrong(f'{name_of(make)}{args} gives {type(model).__name__}, not a torch.nn.Module',
                     'the class does not inherit from nn.Module' if isinstance(make, type) else '')
+    if any(map(is_lazy, model.parameters())):
+        with torch.no_grad(): run_theirs(model.eval(), *inputs)
     return model.train()
 
 # %% ../../nbs/workshop/check/tape.ipynb #8705f642
@@ -42,10 +48,12 @@ def output_of(
     model:nn.Module, # the student's
     *inputs:Tensor, # what it gets; copies, so that it may change them
     expected:tuple=None, # shape of the output; None for any
-    causes:dict={}, # what has probably been done, by the shape that came out instead
+    causes:dict={}, # what has been done, by the shape that came out instead
 ) -> Tensor: # finite, of the `expected` shape
     "What `model` makes of copies of `inputs`"
-    y = model(*(x.clone() for x in inputs))
+    try: y = run_theirs(model, *(x.clone() for x in inputs))
+    except NotImplementedError: raise # a stub
+    except Exception as error: raise _explained(model, inputs, error) from None
     if not isinstance(y, Tensor):
         raise Wrong(f'the output is {type(y).__name__}, not a tensor',
                     'forward ends without a return' if y is None else
@@ -54,7 +62,9 @@ def output_of(
         raise Wrong(f'the output is of {y.dtype}', 'it is thresholded, or argmax was taken')
     shape, given = shape_of(y), ' and '.join(str(shape_of(x)) for x in inputs)
     if expected and shape != expected:
-        raise Wrong(f'{given} became {shape}, not {expected}', causes.get(shape, ''))
+        cause, line = causes.get(shape, ''), ''
+        if not cause and len(shape) == 4: cause, line = _no_padding(try_calls(model, *inputs)[1])
+        raise Wrong(f'{given} became {shape}, not {expected}', cause, line=line)
     if not y.isfinite().all():
         raise Wrong(f'{int((~y.isfinite()).sum())} of {y.numel()} outputs are not finite')
     return y
@@ -67,8 +77,9 @@ def shaken(
     "Move parameters and running statistics off their first values: none is 0 or 1 by chance"
     with torch.no_grad():
         for p in model.parameters():
-            p.add_(torch.randn_like(p) * (0.1 if p.ndim == 1 else 0.1 * (p.std() or 0.1)))
-        for _ in range(2): model(*(2 * x + 1 for x in inputs))
+            spread = p.std() or .1 if p.ndim > 1 and p.numel() > 1 else 1.
+            p.add_(.1 * spread * torch.randn_like(p))
+        for _ in range(2): run_theirs(model, *(2 * x + 1 for x in inputs))
     return model.eval()
 
 # %% ../../nbs/workshop/check/tape.ipynb #bcc9ece3
@@ -76,36 +87,64 @@ class Call(NamedTuple):
     "One call of a torch function that gave a map"
     name:str # of the function, such as 'conv2d'
     arguments:list # all of them, lists opened
-    maps:list # those that are `(B, C, H, W)` and no parameter
+    maps:list # those that are `(B, C, H, W)` and no parameter, or the maps that they come from
     out:Tensor # `(B, C, H, W)`
     print:float # a sum over `out` as it was then: the same for the same map
     again:Callable # the same call on another first map
+    line:str # the student's line that made the call
 
 def _is_map(a):
     return (isinstance(a, Tensor) and a.ndim == 4 and a.is_floating_point()
             and not isinstance(a, nn.Parameter))
 
+_NOISE = torch.rand(10007, generator=torch.Generator().manual_seed(0)) - .5
+
+def _print(out):
+    "A number that tells maps apart"
+    flat = out.detach().float().flatten()  # (N,)
+    rest = -len(flat) % len(_NOISE)
+    return float((F.pad(flat, (0, rest)).view(-1, len(_NOISE)) @ _NOISE).cos().sum())
+
+def _opened(values):
+    "All values in tuples and lists"
+    return [v for value in values
+            for v in (value if isinstance(value, (tuple, list)) else [value])]
+
 # %% ../../nbs/workshop/check/tape.ipynb #7995d336
 class _Tape(TorchFunctionMode):
     "While active, notes each torch function that gives a map"
     def __init__(self,
-        after:dict={}, # functions of a `Call`, to run right after the call of that number
+        after:dict={}, # number of a call -> what makes another map of all calls until then
     ):
         super().__init__()
         self.calls, self.after = [], after
+        self.origin = {} # id of a tensor that is no map -> the map that it was made of, itself
+
+    def maps_of(self, a):
+        if _is_map(a): return [a]
+        return [self.origin[id(a)][0]] if isinstance(a, Tensor) and id(a) in self.origin else []
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        if _is_map(out):
-            opened = []
-            for arg in (*args, *(kwargs or {}).values()):
-                opened += arg if isinstance(arg, (tuple, list)) else [arg]
-            weights = torch.arange(1., out.numel() + 1).cos().view(out.shape)
-            self.calls.append(Call(func.__name__, opened, [a for a in opened if _is_map(a)], out,
-                                   float((out.detach() * weights).sum()),
-                                   lambda x: func(x.clone(), *args[1:], **(kwargs or {}))))
-            if act := self.after.get(len(self.calls) - 1): act(self.calls[-1])
-        return out
+        kwargs = kwargs or {}
+        opened = _opened([*args, *kwargs.values()])
+        try: out = func(*args, **kwargs)
+        except Exception as error:
+            shapes = [shape_of(a) for a in opened if isinstance(a, Tensor)]
+            if not hasattr(error, 'met'): error.met = func.__name__, shapes
+            raise
+        return self._note(func, args, kwargs, opened, out)
+
+    def _note(self, func, args, kwargs, opened, out): # an error in here is ours
+        maps = [m for a in opened for m in self.maps_of(a)]
+        for made in _opened([out]): # such as the values and places of a maximum
+            if _is_map(made):
+                self.calls.append(Call(func.__name__, opened, maps, made, _print(made),
+                                       lambda x: func(x.clone(), *args[1:], **kwargs),
+                                       student_line()))
+            elif maps and isinstance(made, Tensor): self.origin[id(made)] = maps[0], made
+        act = self.after.get(len(self.calls) - 1)
+        changed = act(self.calls) if act else out
+        return changed if _is_map(out) else out
 
 # %% ../../nbs/workshop/check/tape.ipynb #c1568af0
 def record_calls(
@@ -116,6 +155,57 @@ def record_calls(
     "Run `model` on `inputs` and note its calls"
     with _Tape(after) as tape: y = output_of(model, *inputs)
     return y, tape.calls
+
+def _no_padding(calls):
+    "Which convolutions lose the edges of their map, and a line; empty if none does"
+    convs = [c for c in calls if c.name == 'conv2d' and weights_of(c)[0].shape[2] > 1]
+    open_ = [c for c in convs
+             if c.out.shape[2] == c.maps[0].shape[2] - weights_of(c)[0].shape[2] + 1]
+    if not open_: return '', ''
+    kernel = weights_of(open_[0])[0].shape[2]
+    which = 'the last convolution has' if open_ == convs[-1:] else (
+        f'{len(open_)} of {len(convs)} convolutions have')
+    return (f'{which} a kernel of {kernel} and no padding, so the edges are lost: '
+            f'padding={kernel // 2}', open_[0].line)
+
+def _explained(model, inputs, error):
+    "The `Wrong` of an error in the student's model, from what met in the call that failed"
+    again, calls = try_calls(model, *inputs)
+    name, shapes = getattr(again, 'met', ('', []))
+    text, hint = evidence_of(error)
+    if name and len(shapes) > 1: text = f'{name} got {" and ".join(map(str, shapes[:2]))}: {text}'
+    cause = _met_cause(name, shapes, calls)
+    return Wrong(text, cause or hint, sure=bool(cause), line=student_line(error))
+
+def _met_cause(name, shapes, calls):
+    "Why two shapes can't meet; empty if that is not known"
+    if min(map(len, shapes[:2]), default=0) < 4: return ''
+    (_, i, h, _), (_, j, k, _) = shapes[:2]
+    if name == 'conv2d' and i != j:
+        joined = [c for c in calls[-1:] if c.name.startswith('cat') or c.name.startswith('concat')]
+        channels = [m.shape[1] for c in joined for m in c.maps]
+        if joined and sum(channels) != i: return 'torch.cat joins another dimension: channels are 1'
+        parts = ' + '.join(map(str, channels))
+        return (f'this convolution is made for {j} channels and gets {i}'
+                + f', which are {parts} from torch.cat' * bool(parts))
+    if not name.startswith(('cat', 'concat')): return ''
+    if min(h, k) and max(h, k) >= 1.9 * min(h, k):
+        first = not any(c.name == name for c in calls) and max(h, k) == max(
+            c.out.shape[2] for c in calls)
+        return (f'the two maps are of different levels, of {h} and {k} pixels' + (
+            ': the skips come in the order in which they were made; the last one made is needed '
+            'first (the wrong order)' if first else ''))
+    return _no_padding(calls)[0]
+
+def try_calls(
+    model:nn.Module, # the student's
+    *inputs:Tensor, # what it gets
+) -> tuple: # the error, or None; list of `Call` until then
+    "Run `model` until it raises an error; what met in the failing call is then `error.met`"
+    try:
+        with torch.no_grad(), _Tape() as tape: run_theirs(model, *inputs)
+    except Exception as error: return error, tape.calls
+    return None, tape.calls
 
 # %% ../../nbs/workshop/check/tape.ipynb #8a93b163
 STEP_NAMES = dict(
@@ -156,44 +246,42 @@ def count_parameters(
     "How many numbers `model` learns"
     return sum(p.numel() for p in model.parameters())
 
-def count_biases(
-    model:nn.Module, # any
-) -> int:
-    "How many of them are biases of convolutions"
-    convs = [m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))]
-    return sum(m.bias.numel() for m in convs if m.bias is not None)
-
 # %% ../../nbs/workshop/check/tape.ipynb #8e54849d
-_UPWARDS = {'conv_transpose2d', 'interpolate', 'upsample', 'pixel_shuffle', 'upsample_bilinear',
-           'upsample_nearest', 'repeat_interleave'}
-_DOWNWARDS = {'conv2d', 'max_pool2d', 'max_pool2d_with_indices', 'avg_pool2d', 'lp_pool2d',
-             'pixel_unshuffle'}
-
 class Level(NamedTuple):
     "A size on the way down"
     size:int # height in pixels
     channels:int # of the map
     map:Tensor # the map before it is halved; None if it is the picture
-    last:int # number of the last call that halves it
+    halved:int # number of the last call that halves it
+    last:int # number of the last call that reads it on the way down; later if that made a view
+
+def height_of(
+    call:Call, # any
+) -> int: # in pixels; that of its output if it reads no map
+    "The height of the largest map that a call reads"
+    return max((m.shape[2] for m in call.maps), default=call.out.shape[2])
 
 def turn_of(
     calls:list, # of `Call`, of one forward pass
 ) -> int: # the number of calls if none does
-    "Number of the first call that doubles the size"
-    return next((i for i, c in enumerate(calls) if c.name in _UPWARDS and c.maps
-                 and c.out.shape[2] > c.maps[0].shape[2]), len(calls))
+    "Number of the first call that enlarges a map"
+    larger = (i for i, c in enumerate(calls) if c.out.shape[2] >= 1.5 * height_of(c))
+    return next(larger, len(calls))
 
 # %% ../../nbs/workshop/check/tape.ipynb #f060fc34
 def levels_of(
     calls:list, # of `Call`, of one forward pass
 ) -> dict: # height in pixels -> `Level`, in the order of the way down
     "The maps that a model halves"
-    found = {}
-    for i, c in enumerate(calls[:turn_of(calls)]):
-        if c.name not in _DOWNWARDS or not c.maps: continue
+    down, found = calls[:turn_of(calls)], {}
+    for i, c in enumerate(down):
+        if not c.maps: continue
         x, before, after = c.maps[0], c.maps[0].shape[2], c.out.shape[2]
-        if after in (before // 2, (before + 1) // 2):
-            found[before] = Level(before, x.shape[1], None if x.shape[1] == 3 else x, i)
+        if not .4 * before < after < .6 * before: continue
+        last, (ours, theirs) = i, (t.untyped_storage().data_ptr() for t in (c.out, x))
+        if ours == theirs: # a view: the map is read later
+            last = max(j for j, d in enumerate(down) if j == i or any(m is c.out for m in d.maps))
+        found[before] = Level(before, x.shape[1], None if x.shape[1] == 3 else x, i, last)
     return found
 
 # %% ../../nbs/workshop/check/tape.ipynb #4b1b3bac
@@ -220,32 +308,59 @@ def all_trainable(
     model:nn.Module, # the student's, in training mode
     *inputs:Tensor, # what it gets
 ) -> str: # how many parameters there are
-    "Make sure that a gradient reaches each parameter, and the inputs"
+    "Make sure that a gradient reaches each parameter, and each channel of the inputs"
     inputs = [x.clone().requires_grad_() for x in inputs]
     y, calls = record_calls(model, *inputs)
-    _registered(model, calls)
+    _registered(model, calls, inputs)
     if not y.requires_grad:
-        raise Wrong('the output has no gradient', 'no_grad, inference_mode or detach() in forward')
-    (y * torch.randn_like(y)).sum().backward()
-    if idle := [name for name, p in model.named_parameters() if p.grad is None]:
-        side = all(re.search('short|skip|downsample|proj|ident|resid', name) for name in idle)
-        raise Wrong(f'{len(idle)} parameters get no gradient: {", ".join(idle[:4])}',
-                    'the shortcut is made in __init__, but forward does not add it' if side else
-                    'the layer is made in __init__, but forward does not use it, or uses it under '
-                    'no_grad or before detach()')
-    if any(x.grad is None or not x.grad.any() for x in inputs):
-        raise Wrong('the gradient does not reach the input', 'detach() or no_grad on the way')
+        raise Wrong('the output has no gradient', 'no_grad, inference_mode or detach() in forward',
+                    sure=False)
+    run_theirs((y * torch.randn_like(y)).sum().backward)
+    idle = {name: p for name, p in model.named_parameters() if p.grad is None}
+    if idle:
+        raise Wrong(f'{len(idle)} parameters get no gradient: {", ".join([*idle][:4])}',
+                    **_why_idle(idle, calls))
+    for x in inputs:
+        if x.grad is None or not x.grad.any():
+            raise Wrong('the gradient does not reach the input', 'detach() or no_grad on the way',
+                        sure=False)
+        reached = x.grad.transpose(0, 1).flatten(1).any(1).tolist()
+        if not all(reached):
+            raise Wrong(f'channel {reached.index(False)} of an input of shape {shape_of(x)} does '
+                        'not reach the output', 'forward does not use all channels: look for an '
+                        'index or a slice on the channels')
     return f'{count_parameters(model):,} parameters'
 
+def _why_idle(idle, calls):
+    "Cause and line of parameters without a gradient, as `Wrong` takes them"
+    ids = {id(p) for p in idle.values()}
+    ran = next((c for c in calls if any(id(a) in ids for a in c.arguments)), None)
+    if ran is None:
+        side = all(re.search('short|skip|downsample|proj|ident|resid', name) for name in idle)
+        return dict(cause='the shortcut is made in __init__, but forward does not add it' if side
+                    else 'the layer is made in __init__, but forward does not use it')
+    if not ran.out.requires_grad:
+        return dict(cause='the layer runs under no_grad', line=ran.line)
+    cut = [c for c in calls if c.name in ('detach', '__get__') and not c.out.requires_grad]
+    if cut: return dict(cause='the map is detached', line=cut[0].line)
+    return dict(cause='the layer runs, but its result is thrown away: what follows does not read '
+                'it', line=ran.line)
+
 # %% ../../nbs/workshop/check/tape.ipynb #e36cfc21
-def _registered(model, calls):
+def _registered(model, calls, inputs):
     "Make sure that the convolutions that ran are parameters of the model, and none is frozen"
     own = {id(p) for p in model.parameters()}
-    weights = [weights_of(c)[0] for c in calls if c.name.startswith('conv')]
-    if loose := [w for w in weights if w.is_leaf and id(w) not in own]:
-        raise Wrong(f'{len(loose)} of {len(weights)} convolutions are not in model.parameters(), '
-                    'so no optimiser will train them', 'layers in a plain Python list or dict '
-                    '(use nn.ModuleList), or made in forward')
+    convs = [c for c in calls if c.name.startswith('conv')]
+    loose = [c for c in convs
+             if (w := weights_of(c)[0]).is_leaf and id(w) not in own]
+    if loose:
+        again = record_calls(model, *inputs)[1]
+        kept = any(a is weights_of(loose[0])[0] for c in again for a in c.arguments)
+        raise Wrong(f'{len(loose)} of {len(convs)} convolutions are not in model.parameters(), '
+                    'so no optimiser will train them',
+                    'layers in a plain Python list or dict: use nn.ModuleList' if kept else
+                    'layers are made in forward, new at each call: make them in __init__',
+                    line=loose[0].line)
     if frozen := [name for name, p in model.named_parameters() if not p.requires_grad]:
         raise Wrong(f'{len(frozen)} parameters have requires_grad=False: {", ".join(frozen[:4])}',
                     'the parameters were frozen')
@@ -258,22 +373,48 @@ def steady_in_eval(
     "Make sure that in eval mode an output depends on its picture alone, and nothing is learnt"
     before, first = {name: b.clone() for name, b in model.named_buffers()}, [x[:1] for x in inputs]
     with torch.no_grad():
-        y, again, rolled, alone = (output_of(model, *given) for given in (
-            inputs, inputs, [x.roll(1, 0) for x in inputs], first))
+        (y, calls), (again, same), (rolled, _), (alone, few) = (
+            record_calls(model, *given) for given in (
+                inputs, inputs, [x.roll(1, 0) for x in inputs], first))
     scale = y.abs().max().clamp_min(1e-9)
     if (off := (y - again).abs().max()) > 1e-5 * scale:
         raise Wrong(f'in evaluation mode, two calls on the same input differ by {off:.2g}',
-                    'F.dropout without training=self.training, or layers made in forward')
+                    **_where(calls, same, {'dropout': _DROPOUT, 'conv': _MADE},
+                             'F.dropout without training=self.training, or layers made in '
+                             'forward'))
     if moved := [name for name, b in model.named_buffers() if not torch.equal(b, before[name])]:
         raise Wrong(f'in evaluation mode, a forward pass changes {moved[0]}',
-                    'F.batch_norm with training=True, or eval() does not reach the layer')
+                    'F.batch_norm with training=True, or eval() does not reach the layer',
+                    sure=False)
     if (off := (y.roll(1, 0) - rolled).abs().max() / scale) > 1e-3:
         raise Wrong(f'in evaluation mode, the pictures in another order change by {off:.1%}',
-                    'the model keeps a map of another call: a list in self that is never emptied')
+                    'the model keeps a map of another call: a list in self that is never emptied',
+                    sure=False)
     if (off := (y[:1] - alone).abs().max() / scale) > 1e-3:
         raise Wrong('in evaluation mode, the other pictures of the batch change the output of '
-                    f'a picture by {off:.1%}', 'BatchNorm without running statistics '
-                    '(track_running_stats=False), or statistics taken over the batch')
+                    f'a picture by {off:.1%}',
+                    **_where(calls, few, dict.fromkeys(_ARITHMETIC, _OVER_BATCH) | {
+                        'BatchNorm': 'this BatchNorm uses the statistics of the batch in '
+                                     'evaluation mode too (track_running_stats=False, or '
+                                     'training=True)'}, 'statistics are taken over the batch'))
+
+_DROPOUT = 'this dropout does not know the mode: F.dropout needs training=self.training'
+_MADE = 'this layer is made in forward, with new weights at each call'
+_ARITHMETIC = ('add', 'sub', 'mul', 'div', 'true_divide', '__add__', '__sub__', '__mul__',
+               '__truediv__', 'rsub', '__rsub__', 'mean', 'std', 'var', 'amin', 'amax')
+_OVER_BATCH = ('here a number that is taken over the whole batch (min, max, mean or std) changes '
+               'each picture: take it over the pixels of one picture')
+
+def _where(calls, others, known, cause):
+    "Cause and line of the first call that gave its first picture another map in another pass"
+    if len(calls) != len(others): return dict(cause=cause, sure=False)
+    def differs(c, d):
+        a, b = c.out[:1], d.out[:1]
+        return a.shape != b.shape or (a - b).abs().max() > 1e-4 * a.abs().max()
+    found = next((c for c, d in zip(calls, others) if differs(c, d)), None)
+    if found is None: return dict(cause=cause, sure=False)
+    cause = known.get(STEP_NAMES.get(found.name), known.get(found.name, cause))
+    return dict(cause=cause, line=found.line)
 
 # %% ../../nbs/workshop/check/tape.ipynb #1108cdcc
 def norms_collect(
