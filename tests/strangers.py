@@ -676,7 +676,7 @@ FAULTS = [ # checker, what is checked, flags, words (a regular expression) that 
     (check_unet, SkipsBeforeBlocks, {},
      'used nowhere|skip connection is missing|something else was joined'),
     (check_resnet34_unet, PoolForgotten, {}, 'pooling'),
-    (check_resnet34_unet, StrideForPool, {}, 'pooling'),
+    (check_resnet34_unet, StrideForPool, {}, 'pooling|first stage has a stride of 2'),
     (check_resnet34_unet, StemNormUnused, {}, 'BatchNorm|does not use'),
     (check_dice_loss, divided_by_batch, {}, 'divided by the number of pictures'),
     (check_dice_loss, smooth_inside, {}, 'smooth|factor 2'),

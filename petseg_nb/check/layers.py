@@ -142,8 +142,11 @@ def _res_layers(args, calls):
                     'the shortcut has a convolution of 3×3; a residual block has one of 1×1'
                     if kernels == [3, 3, 3] else
                     'the shortcut has no 1×1 convolution' if kernels == [3, 3] else '')
-    norms = [next((n for n in calls if STEP_NAMES.get(n.name) in NORMS and n.maps[0] is c.out),
-                  None) for c in convs]
+    def reads(norm, conv): # its map, or the sum of its map and the shortcut
+        sums = [c for c in calls if 'add' in c.name and any(m is conv.out for m in c.maps)]
+        return any(norm.maps[0] is c.out for c in [conv, *sums])
+    norms = [next((n for n in calls if STEP_NAMES.get(n.name) in NORMS and reads(n, c)), None)
+             for c in convs]
     if None in norms:
         parts = 'first convolution', 'second convolution', 'projection of the shortcut'
         raise Wrong(f'the {parts[norms.index(None)]} is not followed by BatchNorm: '
