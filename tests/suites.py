@@ -10,14 +10,15 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PASSED = ROOT/'tests'/'suites.json'
-RUNS = ('core runs/fit.py runs/compare.py cli/common.py cli/train.py cli/compare.py training.py '
-        'checkpoints.py data.py augment.py recipes.py losses.py')
+COURSE = ('masks data blocks unet losses metrics training augment resnet34_unet lite_unet '
+          'evaluation inference recipes checkpoints')
 # name: the files of tests, and what else they consist of or test
 SUITES = dict(checkers=(['tests/test_check.py'],
                         ['tests/students.py', 'tests/strangers.py', 'tests/newcomers.py',
                          'petseg_nb/check']),
               runs=(['tests/test_runs.py', 'tests/test_commands.py'],
-                    [f'petseg_nb/{name}' for name in RUNS.split()]))
+                    [f'petseg_nb/{name}' for name in ('core', 'datasets', 'runs', 'cli')]
+                    + [f'petseg_nb/{name}.py' for name in COURSE.split()]))
 
 
 def fingerprint(name, root=ROOT):

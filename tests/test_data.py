@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from conftest import run
+from PIL import Image
 from petseg_nb.core import pets
 from petseg_nb.core.pets import decode_once, read_list, read_pet
 from petseg_nb.data import PetDataset, course_split, scan_pets
@@ -159,3 +160,20 @@ def test_decoding_runs_ahead_of_the_disk_by_few_pictures(tmp_path, monkeypatch):
     cache = decode_once([SimpleNamespace(files=(), number=n) for n in range(2000)], 2, tmp_path)
     assert sorted(read) == list(range(2000))
     np.testing.assert_array_equal(cache[:, 0, 0, 0], np.arange(2000) % 256)
+
+
+def test_a_file_that_is_replaced_is_decoded_again(toy_pets, tmp_path):
+    "Even if its size and time are those of the file before"
+    record = scan_pets(shutil.copytree(toy_pets, tmp_path/'pets'))[0]
+    before = np.array(decode_once([record], 32, tmp_path/'cache'))
+    trimap, stat = record.trimap, record.trimap.stat()
+    data = bytearray(trimap.read_bytes())
+    other = Image.fromarray(4 - np.array(record.read_trimap()))  # 1 and 3 change places
+    other.save(trimap)
+    size = max(len(data), trimap.stat().st_size)
+    for content in (bytes(data), trimap.read_bytes()): # two files of one size
+        trimap.write_bytes(content.ljust(size, b'\0'))
+        os.utime(trimap, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        after = np.array(decode_once([record], 32, tmp_path/'cache'))
+    np.testing.assert_array_equal(after[..., :3], before[..., :3])
+    np.testing.assert_array_equal(after[..., 3], 4 - before[..., 3])

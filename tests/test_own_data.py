@@ -708,6 +708,9 @@ def test_a_score_says_how_many_masks_were_empty(own, tmp_path):
     assert json.loads((run_dir/'test'/'summary.json').read_text())['not_empty']['pictures'] == 2
     status, out, err = run(petseg_evaluate, run_dir)
     assert 'scores 1: 2 of 2 masks\n' in out and 'of the other' not in out, out
+    status, out, err = run(petseg_compare, 'crop_flip', 'jitter_clip', '--models', 'unet', *SMALL,
+                           '--seeds', 0, '--data_path', own, '--folder', tmp_path/'comparison')
+    assert out.count('all 2 validation masks are empty') == 1, out # once, for both runs
 
 
 @pytest.mark.parametrize('turn, size, is_listed', [
