@@ -8,6 +8,7 @@ __all__ = ['PRETRAINED', 'network_of', 'read_safetensors', 'load_checkpoint', 'l
 
 # %% ../nbs/workshop/runs/checkpoints.ipynb #1ded1f8c
 import base64, copy, json, warnings
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 import numpy as np
@@ -200,11 +201,14 @@ def seen_before(
     dataset:PetDataset, # of pictures to score
     seen:dict, # of a model, as `seen_by` returns it
 ) -> dict: # 'train', 'valid': `(N,)` bool, whether it taught the model, helped choose the epoch
-    "Which pictures of a dataset a model has seen"
-    hashes = hashes_of(dataset)
+    "Which pictures of a dataset a model has seen; a long one is seen if all its squares are"
+    hashes, squares = hashes_of(dataset), defaultdict(list)
+    for i, record in enumerate(dataset.records): squares[record.files].append(i)
     def is_in(part):
         distances = hash_distances(hashes, _unpack(seen.get(part, '')))
-        return distances.min(1, initial=256) <= HASH_LIMIT # 256 where there is nothing to compare
+        known = distances.min(1, initial=256) <= HASH_LIMIT # 256: there is nothing to compare
+        for some in squares.values(): known[some] = known[some].all() # one may be plain
+        return known
     return dict(train=is_in('train'), valid=is_in('valid'))
 
 def is_same_data(

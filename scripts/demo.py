@@ -8,7 +8,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from petseg_nb.core.disk import write_json
 from petseg_nb.masks import SAMPLES
-from petseg_nb.runs.export import export_checkpoint, read_onnx
+from petseg_nb.runs.export import (
+    LIMITS, differences, export_checkpoint, read_onnx, sample_pixels)
 
 RUNTIME = 'onnxruntime-web@1.30.0'
 FILES = ('ort.wasm.min.mjs', 'ort-wasm-simd-threaded.mjs', 'ort-wasm-simd-threaded.wasm')
@@ -27,12 +28,12 @@ def fetch_runtime(folder):
 def halve(path):
     "Store the weights of an ONNX file in 16 bits: half to download; the page computes in 32"
     import numpy as np, onnx
-    from onnx import numpy_helper as numpy_of
+    from onnx import numpy_helper
     model = onnx.load(path)
     for stored in list(model.graph.initializer):
-        weights = numpy_of.to_array(stored)
+        weights = numpy_helper.to_array(stored)
         if weights.dtype != np.float32 or weights.size < 64: continue
-        short = numpy_of.from_array(weights.astype(np.float16), f'{stored.name}_16')
+        short = numpy_helper.from_array(weights.astype(np.float16), f'{stored.name}_16')
         widen = onnx.helper.make_node('Cast', [short.name], [stored.name], to=stored.data_type)
         model.graph.initializer.remove(stored)
         model.graph.initializer.append(short)
@@ -47,8 +48,12 @@ def main(checkpoint='pretrained', folder=Path(__file__).parent.parent/'nbs'/'dem
     for name in re.findall(r'data-sample="(.+?)"', page):
         shutil.copy(SAMPLES/'images'/name, folder/name)
     export_checkpoint(checkpoint, folder/'model.onnx')
+    whole, note = read_onnx(folder/'model.onnx')
     halve(folder/'model.onnx')
-    _, note = read_onnx(folder/'model.onnx')
+    halved, _ = read_onnx(folder/'model.onnx')
+    images = sample_pixels(note['config']['size'])
+    if differences(whole(images), halved(images))['largest'] > LIMITS['safetensors']: # 16 bits too
+        sys.exit('in 16 bits the network is another: leave out halve')
     write_json(dict(size=note['config']['size']), folder/'model.json')
 
 

@@ -12,12 +12,15 @@ ROOT = Path(__file__).parent.parent
 PASSED = ROOT/'tests'/'suites.json'
 COURSE = ('masks data blocks unet losses metrics training augment resnet34_unet lite_unet '
           'evaluation inference recipes checkpoints')
+TESTS = 'conftest my_petseg students strangers newcomers'
 # name: the files of tests, and what else they consist of or test
 SUITES = dict(checkers=(['tests/test_check.py'],
-                        ['tests/students.py', 'tests/strangers.py', 'tests/newcomers.py',
-                         'petseg_nb/check']),
+                        [f'tests/{name}.py' for name in TESTS.split()]
+                        + ['petseg_nb/check', 'petseg_nb/core']
+                        + [f'petseg_nb/{name}.py' for name in ('masks', 'data', 'resnet34_unet')]),
               runs=(['tests/test_runs.py', 'tests/test_commands.py'],
-                    [f'petseg_nb/{name}' for name in ('core', 'datasets', 'runs', 'cli')]
+                    ['tests/conftest.py']
+                    + [f'petseg_nb/{name}' for name in ('core', 'datasets', 'runs', 'cli')]
                     + [f'petseg_nb/{name}.py' for name in COURSE.split()]))
 
 
@@ -39,10 +42,10 @@ def if_changed(name):
 
 def main():
     tests = [name for names, _ in SUITES.values() for name in names]
+    tested = {name: fingerprint(name) for name in SUITES} # before: a file may change meanwhile
     if status := subprocess.call([sys.executable, '-m', 'pytest', '--all', *tests], cwd=ROOT):
         sys.exit(status)
-    passed = {name: fingerprint(name) for name in SUITES}
-    PASSED.write_text(json.dumps(passed, indent=1) + '\n', encoding='utf-8')
+    PASSED.write_text(json.dumps(tested, indent=1) + '\n', encoding='utf-8')
 
 
 if __name__ == '__main__': main()

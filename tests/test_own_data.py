@@ -287,6 +287,54 @@ def test_a_long_mask_is_empty_only_if_all_its_squares_are(tmp_path):
     assert all('2 of 4 masks are empty' in text for text in said())
 
 
+def long_masks(root, mask):
+    "Four pictures of noise, 6 : 1, with the same mask"
+    rng = np.random.default_rng(0)
+    for folder in ('images', 'masks'): (root/folder).mkdir(parents=True)
+    for name in 'abcd':
+        Image.fromarray(rng.integers(0, 256, (*mask.shape, 3), np.uint8)).save(
+            root/'images'/f'{name}.png')
+        save(root, name, mask)
+    lists(root, train='a\nb\nc', valid='d')
+    sets = {part: PetDataset(some, 32) for part, some in split_records(root).items()}
+    return check_data(root, size=32), lambda: training_notes(root, sets)
+
+
+def test_an_object_that_vanishes_is_looked_for_in_each_square(tmp_path):
+    mask = np.zeros((256, 1536), np.uint8)
+    mask[102:104, 1302:1304] = 255 # in the last square
+    checked, notes = long_masks(tmp_path/'own', mask)
+    line = 'the smallest object is 2 pixels wide in 256 x 256: try --size'
+    assert line in checked and 'draw the object' not in checked, checked
+    with pytest.raises(UserError, match=line): notes()
+
+
+def test_long_masks_may_be_inside_out(tmp_path):
+    mask = np.full((64, 384), 255, np.uint8)
+    mask[20:44, 212:236] = 0
+    checked, notes = long_masks(tmp_path/'own', mask)
+    line = 'if they are inside out, name the other value with --mask_value'
+    assert line in checked and any(line in note for note in notes()), checked
+
+
+def test_a_long_picture_is_seen_only_if_all_its_squares_are(tmp_path):
+    "White squares are like each other, and the object is in one"
+    root = tmp_path/'own'
+    for folder in ('images', 'masks'): (root/folder).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for i in range(6):
+        picture, mask = np.full((32, 192, 3), 255, np.uint8), np.zeros((32, 192), np.uint8)
+        picture[:, 64:96], mask[8:24, 70:90] = rng.integers(0, 256, (32, 32, 3), np.uint8), 255
+        Image.fromarray(picture).save(root/'images'/f'{i}.png')
+        save(root, i, mask)
+    lists(root, train='0\n1\n2', valid='3', test='4\n5')
+    status, out, err = run(petseg_train, *SMALL, '--data_path', root, '--out_dir', tmp_path/'runs')
+    assert status == 0 and 'the model has learned from' not in out, out + err
+    run_dir, = (tmp_path/'runs').iterdir()
+    _, out, _ = run(petseg_evaluate, run_dir, '--split', 'test')
+    assert 'the model has seen none of these 2 test pictures' in out, out
+
+
 def test_a_picture_keeps_its_side_when_others_come(own):
     before = {r.name: r.split for r in scan_own(own)}
     for i in range(30):

@@ -209,7 +209,7 @@ def _like(words, source):
 
 def _solution(cell, words):
     "A solution between tags that fold it and what it shows; any other cell as it is"
-    if not _SOLUTION.search(cell.source): return [cell]
+    if cell.cell_type != 'code' or not _SOLUTION.search(cell.source): return [cell]
     cell.source = _SOLUTION.sub('', cell.source).replace('#| code-fold: true\n', '', 1)
     opening, closing = '<details>\n<summary>Solution</summary>', '</details>'
     return [_like(words, opening), cell, _like(words, closing)]

@@ -148,8 +148,9 @@ def _net_levels(net):
     if other:
         before, after = other[0].maps[0].shape[2], other[0].out.shape[2]
         raise Wrong(f'{other[0].name} makes {after} pixels of {before}, not half of them',
-                    f'this step divides the size by {before // after}: with a kernel of 3, '
-                    'nn.MaxPool2d(3) has a stride of 3 too; say stride=2, padding=1',
+                    f'this step divides the size by {round(before / after)}, and should halve it' +
+                    (': nn.MaxPool2d(3) has a stride of 3 too; say stride=2, padding=1'
+                     if round(before / after) == 3 else ''),
                     line=other[0].line)
     raise Wrong(f'the size was halved {len(found)} times (at {", ".join(map(str, found))} pixels), '
                 f'not {wanted} times', 'a pooling or a stride is missing' if len(found) < wanted

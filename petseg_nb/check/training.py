@@ -67,7 +67,10 @@ def _step_runs(step):
     if not number or isinstance(loss, Tensor) and loss.numel() != 1:
         raise Wrong(f'it returns {type(loss).__name__}, not one number')
     if (n := len(model.seen)) == 0: raise Wrong('the model was never called')
-    if sum(len(x) for x, *_ in model.seen) != 4:
+    if (count := sum(len(x) for x, *_ in model.seen)) < 4:
+        raise Wrong(f'the model was given {count} of the 4 pictures of a batch',
+                    'part of the batch is left out')
+    if count > 4:
         raise Wrong(f'the model was called {n} times for one batch', 'forward runs more than once: '
                     'each call takes its time, and moves the statistics of BatchNorm')
     return f'{float(loss):.4f}', _PARTS.format(n) if n > 1 else ''

@@ -97,9 +97,8 @@ def _evaluate(argv):
     squares = scored[args.split] # of long pictures; of others there is one
     pictures, valid = whole_pictures(squares), whole_pictures(scored.get('valid', []))
     flags = seen_before(datasets[args.split], model.seen)
-    names = {p.record.name for p in pictures}
-    seen = {part: names - {p.record.name for p, flag in zip(squares, known) if not flag}
-            for part, known in flags.items()} # all squares of a picture, as one may be plain
+    seen = {part: {p.record.name for p, is_known in zip(squares, known) if is_known}
+            for part, known in flags.items()}
     counts = {part: len(some) for part, some in seen.items()}
     others = [p for p in pictures if p.record.name not in seen['train'] | seen['valid']]
     shown = [p for p in pictures if p.counts[[0, 2]].any()] # object pixels, found or missed

@@ -212,7 +212,8 @@ def _announce(config, model, loaders, run_dir):
     print(f'{count:,} parameters, {len(loaders["train"].dataset)} training pictures of '
           f'{config.size} x {config.size} pixels, {config.precision} on {world_size()} x '
           f'{config.device}; run folder: {run_dir}')
-    if any(getattr(r, 'square', (0, 1))[1] > 1 for r in loaders['train'].dataset.records):
+    records = [r for loader in loaders.values() for r in loader.dataset.records]
+    if any(getattr(r, 'square', (0, 1))[1] > 1 for r in records):
         print('pictures longer than 3 : 1 are cut into squares, and each counts as a picture')
 
 def _say_notes(loaders, config):

@@ -236,15 +236,16 @@ def _how_many(some, count):
 def _about_empty(empty, count, size):
     "The line about empty masks, if it is needed"
     what, opened = _how_many(empty, count), _some(empty)
-    if lost := [found for r in opened if (found := _lost_object(r))]:
+    found = [list(filter(None, map(_lost_object, squares))) for squares in opened]
+    if lost := [max(some) for some in found if some]:
         return f'{what} are empty at --size {size}; {_about_lost(lost, size)}'
-    value = getattr(empty[0], 'mask_value', '')
-    for record in opened if value else []:
+    value = getattr(empty[0][0], 'mask_value', '')
+    for record, *_ in opened if value else []:
         if others := record.object_values():
             return (f'{what} have no --mask_value {value}, such as {record.mask}, which has '
                     f'{" and ".join(others[:4])} instead: if that is the same object, give it the '
                     'same value in all masks, or leave out --mask_value')
-    what = f'{what} are empty, such as {empty[0].files[1]}'
+    what = f'{what} are empty, such as {empty[0][0].files[1]}'
     if len(empty) == count: return f'{what}: nothing can be learned from them, so draw the object'
     if 2 * len(empty) >= count: return f'{what}: right only if these pictures show no object'
 
@@ -259,29 +260,33 @@ def _about_values(records):
             'things, name one with --mask_value')
 
 def _of_pictures(kinds):
-    "The squares of a long picture as one: what all of them are"
-    found = defaultdict(dict)
-    for record, kind in kinds.items(): found[record.files][record] = kind
-    return {next(iter(some)): next(iter(some.values())) if len({*some.values()}) == 1 else ''
-            for some in found.values()}
+    "For each picture its squares, of which only a long one has several, and what they all are"
+    pictures = defaultdict(dict)
+    for record, kind in kinds.items(): pictures[record.files][record] = kind
+    def common(found):
+        if found == {'full', 'around'}: return 'around' # inside out: the object is in one square
+        return found.pop() if len(found) == 1 else ''
+    return [(list(squares), common({*squares.values()})) for squares in pictures.values()]
 
 def mask_doubts(
     kinds:dict, # record to what `mask_kind` returns, for each square of a long picture: one or more
     size:int, # side of the masks that were looked at, in pixels
 ) -> list: # of strings
     "A line for each reason to doubt the masks of a dataset"
-    kinds = _of_pictures(kinds)
-    empty, full, around = ([record for record, found in kinds.items() if found == kind]
+    pictures = _of_pictures(kinds)
+    empty, full, around = ([squares for squares, found in pictures if found == kind]
                            for kind in ('empty', 'full', 'around'))
-    lines = [_about_empty(empty, len(kinds), size)] if empty else []
-    if 2 * len(full) > len(kinds):
-        lines.append(f'{_how_many(full, len(kinds))} are full, such as {full[0].files[1]}: an '
+    count = len(pictures)
+    lines = [_about_empty(empty, count, size)] if empty else []
+    if 2 * len(full) > count:
+        lines.append(f'{_how_many(full, count)} are full, such as {full[0][0].files[1]}: an '
                      'object that is the whole of a picture has no outline to learn, so draw it')
-    if 2 * len(around) > len(kinds):
-        lines.append(f'in {_how_many(around, len(kinds))}, such as {around[0].files[1]}, the '
+    if 2 * len(around) > count:
+        lines.append(f'in {_how_many(around, count)}, such as {around[0][0].files[1]}, the '
                      'object covers the whole edge of the picture: if they are inside out, name '
                      'the other value with --mask_value')
-    return [line for line in [*lines, _about_values(list(kinds))] if line]
+    values = _about_values([squares[0] for squares, _ in pictures])
+    return [line for line in [*lines, values] if line]
 
 # %% ../../nbs/workshop/datasets/audit.ipynb #ff85e831
 _MANUAL = '''Oxford-IIIT Pet could not be downloaded{reason}

@@ -487,7 +487,8 @@ def training_notes(
     if taught in ({'empty'}, {'full'}): raise UserError(mask_doubts(kinds['train'], size)[0])
     lines = mask_doubts({r: kind for some in kinds.values() for r, kind in some.items()}, size)
     if chosen == {'empty'}:
-        lines.append(f'all {len(kinds["valid"])} validation masks are empty, and they choose the '
+        count = len({record.files for record in kinds['valid']}) # of a long one: several squares
+        lines.append(f'all {count} validation masks are empty, and they choose the '
                      'best epoch: let some validation pictures show the object')
     root = Path(path).expanduser()
     unused = [d.path for d in _unused(root, *_files_in(root)[1:])] if is_own(root) else []
