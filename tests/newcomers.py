@@ -410,7 +410,7 @@ def five_and_one(self, i, o): # sees 5×5 pixels, too
 def half_batch(model, x, m, loss_fn, opt): return my_step(model, x[:2], m[:2], loss_fn, opt)
 
 REVIEWED = [
-    (check_double_conv, made(MyDoubleConv, five_and_one), {}, 'two convolutions of 3×3'),
+    (check_double_conv, made(MyDoubleConv, five_and_one), {}, 'two kernels of 3×3'),
     (check_training_step, half_batch, {}, 'part of the batch is left out'),
     (check_up_conv, changed(MyUpConv, forward=pads_swapped), {}, 'F.pad takes'),
     (check_res_block, made(MyResBlock, by_channels), {}, 'by the channels alone'),

@@ -121,7 +121,7 @@ def as_double_conv(
     kernels = [weight.shape[2] for weight, *_ in convs]
     if len(kernels) == 2 and kernels != [3, 3]:
         raise Wrong('the kernels are {0}×{0} and {1}×{1}'.format(*kernels),
-                    'a DoubleConv has two convolutions of 3×3')
+                    'a DoubleConv has two kernels of 3×3')
     norms = [norm_of(c) for c in calls if c.name == 'batch_norm'] or [_BY_BATCH] * 2
     right = {'': _run_steps(x, 'cbrcbr', convs, norms), 'as it ran': _as_it_ran(x, calls)}
     wrong = [(cause, _run_steps(x, steps, convs, norms)) for steps, cause in _DOUBLE_STEPS.items()]
