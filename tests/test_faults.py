@@ -72,7 +72,7 @@ def test_a_full_disk_leaves_what_was_there(name, small_checkpoint, tmp_path):
         write(tmp_path, small_checkpoint)
     message = str(error.value)
     assert '\n' not in message and str(tmp_path) in message, message
-    assert re.search('too large|No space|can not be written', message), message
+    assert re.search('too large|No space|cannot be written', message), message
     assert whole_files(tmp_path) == {}
     if name == 'onnx': return # which takes long; test_deploy has it with room
     write(tmp_path, small_checkpoint) # with room again
@@ -142,7 +142,7 @@ def fit_small(toy_pets, run_dir, callbacks=(), **changes):
 
 
 def test_a_second_run_into_a_folder_is_refused(toy_pets, tmp_path):
-    in_use = f'{tmp_path} is in use by another run: wait for its end, or stop it'
+    in_use = f'{tmp_path} is in use by another run: wait until that run ends, or stop it'
     with alone_in(tmp_path):
         with pytest.raises(ValueError, match=in_use): fit_small(toy_pets, tmp_path)
         with pytest.raises(ValueError, match='in use by another run'):
@@ -158,7 +158,8 @@ def test_a_run_goes_on_where_a_folder_can_not_be_locked(kind, tmp_path, monkeypa
     monkeypatch.setattr(fcntl, 'flock', refuse)
     (tmp_path/'.lock').touch()
     for again in range(2):
-        words = re.escape(f'{tmp_path} can not be locked (not here): start no second run in it')
+        words = re.escape(f'{tmp_path} cannot be locked (not here): do not start a second run in '
+                          'it')
         with pytest.warns(UserWarning, match=words), alone_in(tmp_path): (tmp_path/'file').touch()
         assert [path.name for path in tmp_path.iterdir()] == ['file']
 

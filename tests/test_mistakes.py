@@ -141,7 +141,7 @@ def test_a_function_of_one_line_is_shown_by_its_head():
 
 def test_a_damaged_export_says_why_it_can_not_be_read(tmp_path):
     (tmp_path/'cut.onnx').write_bytes(b'cut')
-    said = r'cut\.onnx can not be read \([^)\n]{10,}\): export it again'
+    said = r'cut\.onnx cannot be read \([^)\n]{10,}\): export it again'
     with pytest.raises(ValueError, match=said): export.read_onnx(tmp_path/'cut.onnx')
 
 

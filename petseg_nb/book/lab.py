@@ -25,7 +25,7 @@ def update_chapters(
     source:Path, # folder of the chapters that the package brings
     folder:Path, # the student's folder; made if it is missing
 ) -> list: # names of the files that have a new version, and stay because they were changed
-    "Copy what is new in `source` to `folder`; a file that was changed there is never written"
+    "Copy what is new in `source` to `folder`; a file that was changed there is never overwritten"
     kept, log = [], folder/'.copied.json' # the name of each copied file, and its hash
     before = json.loads(log.read_text(encoding='utf-8')) if log.exists() else {}
     copied = dict(before)
@@ -54,13 +54,13 @@ def _start_jupyter(folder, arguments):
 def open_lab(
     argv:list=None, # the command line's words; None takes them from `sys.argv`
 ):
-    "Open JupyterLab on the chapters; this process becomes its server"
+    "Open the chapters in JupyterLab; this process becomes its server"
     parser = argparse.ArgumentParser(
         'petseg_lab', usage='petseg_lab [-h] [-- ARGUMENTS]',
-        description='Open JupyterLab on the chapters: in nbs/ of a checkout, otherwise in '
-        'petseg_lab/chapters in your home folder, where they are copied to. What you change stays.')
+        description='Open the chapters in JupyterLab: those in nbs/ of a checkout, otherwise a '
+        'copy in petseg_lab/chapters in your home folder. Files that you change are kept.')
     parser.add_argument('arguments', nargs='*', metavar='ARGUMENTS',
-                        help='handed to jupyter lab: petseg_lab -- --no-browser --port 9999')
+                        help='passed on to jupyter lab: petseg_lab -- --no-browser --port 9999')
     arguments = parser.parse_args(argv).arguments
     need_packages('jupyterlab', extra='course')
     package = Path(petseg_nb.__file__).parent
@@ -68,8 +68,8 @@ def open_lab(
     if (package/'nbs').exists():
         folder = Path.home()/'petseg_lab'/'chapters'
         for name in update_chapters(package/'nbs', folder):
-            print(f'{folder/name}: kept as you changed it. For the new version rename or delete '
-                  'yours, and start again.')
+            print(f'{folder/name}: you changed this file, so it is kept. For the new version, '
+                  'rename or delete yours, and start again.')
     print(f'Chapters: {folder}. Begin with course/00_first_hour.ipynb. Ctrl-C ends JupyterLab.',
           flush=True)
     _start_jupyter(folder, arguments)

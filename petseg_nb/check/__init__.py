@@ -53,5 +53,5 @@ def checker_for(
     plain = name.lower().replace('_', '')
     for key, kind in CHECKERS.items():
         if re.search(kind.names, plain): return key
-    raise UserError(f'{name}: the name does not say what it is; add --as and one of '
+    raise UserError(f'{name}: the name does not show which checker fits; add --as and one of '
                     f'{", ".join(CHECKERS)}')

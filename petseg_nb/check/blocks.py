@@ -170,7 +170,8 @@ def _judge_field(rows, columns):
     if size >= 33:
         raise Wrong('in evaluation mode, one input pixel changes the whole output',
                     'the norm takes its statistics from the map, or there is dropout: eval() does '
-                    'not reach it, or it is no nn.BatchNorm2d with running statistics', sure=False)
+                    'not reach it, or it is not an nn.BatchNorm2d with running '
+                    'statistics', sure=False)
     if size != 5:
         raise Wrong(f'one input pixel changes {size}×{size} output pixels; two 3×3 convolutions '
                     'make it 5×5', _FIELDS.get(size, ''), sure=' or ' not in _FIELDS.get(size, ''))
@@ -276,7 +277,7 @@ def _up_reaches(block):
         slopes = torch.autograd.grad((y * torch.randn_like(y)).sum(), inputs, allow_unused=True)
     for name, slope in zip(('map', 'skip'), slopes):
         if slope is None or not slope.any():
-            raise Wrong(f'no gradient comes back to the {name}',
+            raise Wrong(f'no gradient reaches the {name}',
                         f'the {name} is detached, or used under no_grad')
     return 'both change it, and a gradient comes back to both'
 
@@ -291,10 +292,10 @@ def _up_place(block):
     if not share.any(): return 'the end of the block hides it'
     share, at = share / share.sum(), torch.arange(24.)
     row, column = float(share.sum(1) @ at), float(share.sum(0) @ at)
-    evidence = f'row 2, column 8 of the map is felt around row {row:.1f}, column {column:.1f}'
+    evidence = f'row 2, column 8 of the map shows around row {row:.1f}, column {column:.1f}'
     if max(abs(row - 4.5), abs(column - 16.5)) < 2: return evidence
     raise Wrong(f'{evidence} of the doubled one, not around 4.5 and 16.5',
-                'the map is put into another shape (view, reshape), turned or shifted')
+                'the map is put into another shape (view, reshape), rotated or shifted')
 
 # %% ../../nbs/workshop/check/blocks.ipynb #7580be73
 def check_up_conv(
@@ -326,7 +327,7 @@ def _res_identity(block):
         for p in model.parameters(): p.zero_()
         y, calls = record_calls(model, x)
         right = activation_of(calls)(x)
-    wrong = [('the shortcut is missing, or has a layer of its own although the shapes agree', 0*x),
+    wrong = [('the shortcut is missing, or has its own layer although the shapes agree', 0*x),
              ('no ReLU follows the addition', x), ('the sum is divided by 2', F.relu(x) / 2)]
     name, cause = closest(y, {'': right}, wrong, 1e-4)
     if name is None:

@@ -45,7 +45,7 @@ def _things_in(file):
     "Yield what is `Found` in one file"
     try: body = program_of(file).body
     except (SyntaxError, ValueError, KeyError) as e:
-        yield Found(str(file), '', f'can not be read: {type(e).__name__}: {e}')
+        yield Found(str(file), '', f'cannot be read: {type(e).__name__}: {e}')
         return
     for name, node in {node.name: node for node in body
                        if isinstance(node, (ast.ClassDef, ast.FunctionDef))}.items():
@@ -53,13 +53,13 @@ def _things_in(file):
         except UserError: continue
         misfit = _misfit(kind, node)
         if kind == 'dice_loss' and ('dice' not in name.lower() or 'bce' in name.lower()):
-            misfit = 'a loss, but by its name not Dice alone, which could be checked'
+            misfit = 'a loss, but its name does not say Dice alone, which is what can be checked'
         if not name.startswith('_'): yield Found(f'{file}:{name}', kind, misfit)
 
 def find_all(
     path:Path, # a module, a notebook, or a folder of them
 ) -> list: # of `Found`
-    "What in a file or folder has a name that says which checker is meant, whether it fits or not"
+    "Everything in a file or folder whose name says which checker is meant, whether it fits or not"
     path = Path(path)
     if not path.exists(): raise UserError(f'there is no file or folder {path}')
     files = [path] if path.is_file() else sorted(

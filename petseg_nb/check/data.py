@@ -120,7 +120,7 @@ def _data_pixels(data):
     if not x.isfinite().all(): raise Wrong('some pixels are not finite')
     if data.folder and (flat := (x == low).float().mean()) > .25: # drawn pets have no flat parts
         raise Wrong(f'{flat:.0%} of the values are exactly {low:.3g}, the smallest',
-                    'normalised pixels were clamped to 0 to 1: all that is darker is lost')
+                    'normalised pixels were clamped to 0 to 1: everything darker is lost')
     if high > 300:
         raise Wrong(evidence, 'pixels from 0 to 255 were normalised with the statistics of pixels '
                     'from 0 to 1: divide by 255 first')
@@ -233,7 +233,7 @@ def _data_colours(data):
                 f'{changes}', _first([
                     ('blue and red are swapped: cv2.imread gives BGR', like(drawn.flip(0))),
                     ('the pictures are converted to grey', like(torch.ones(3))),
-                    ('the channels are mixed up, or uint8 arithmetic ran over: 200 + 60 is 4',
+                    ('the channels are mixed up, or uint8 arithmetic overflowed: 200 + 60 is 4',
                      True)]))
 
 # %% ../../nbs/workshop/check/data.ipynb #6101361a
@@ -302,7 +302,7 @@ def _misplaced(seen, masks, own, enough):
     return ('the outlines of the masks lie on no edges of their pictures (fit '
             f'{middle():.2f}; right ones have {1.5 * enough:.2g} and more)', _OTHER_FILES)
 
-_OTHER_FILES = ('picture and mask are of different files, or were cropped, shifted or turned '
+_OTHER_FILES = ('picture and mask are of different files, or were cropped, shifted or rotated '
                 'differently')
 
 # %% ../../nbs/workshop/check/data.ipynb #0ceec4e2
@@ -416,14 +416,14 @@ def _fixed_cause(data):
     if sum(upright) < .1 * len(upright):
         return 'every picture is changed in the same way: its probability is 1 (p=1)', True
     return (_NOT_DONE, False) if all(upright) else (
-        'the augmentation is seeded in __getitem__, so an item always gets the same', False)
+        'the augmentation is seeded in __getitem__, so an item always gets the same one', False)
 
-_DRAWN_ONCE = 'the augmentation is drawn once, when the dataset is made'
+_DRAWN_ONCE = 'the augmentation is chosen once, when the dataset is created'
 _KEPT = 'a cache keeps what was augmented, from the first epoch on: keep what is read instead'
 _NOT_DONE = ('there is no augmentation, its result is thrown away, or it is seeded in __getitem__')
-_OWN_GENERATOR = ('the dataset keeps a random generator of its own (so does Compose of '
-                  'albumentations 2), and each epoch starts with a copy of it: seed it anew for '
-                  'each item, with a number drawn from torch')
+_OWN_GENERATOR = ('the dataset keeps its own random generator (so does Compose of albumentations '
+                  '2), and each epoch starts with a copy of it: seed it again for each item, with '
+                  'a random number from torch')
 
 # %% ../../nbs/workshop/check/data.ipynb #4e89fde6
 def check_dataset(

@@ -78,11 +78,11 @@ class Submission(Unloaded):
     "A class, function or object in a file, which is run once, by the process that checks it"
     def __init__(self,
         where:str, # `FILE:NAME`; FILE is a module, or a path that ends in .py or .ipynb
-    ): # a `UserError` if the file is not there
+    ): # a `UserError` if the file does not exist
         self.file, _, self.name = where.rpartition(':')
         if not self.file: raise UserError(f'{where}: {_HOW}')
         _path(self.file)
-        self.steps = [(f'{self.file} can not be imported', Submission._run),
+        self.steps = [(f'{self.file} cannot be imported', Submission._run),
                       (f'{self.file} has no {self.name}', Submission._find)]
 
     def _run(self): self.module = _import(self.file, self.name)

@@ -212,7 +212,7 @@ def score_number(
                     'the sums run over too few dimensions')
     if not value.isfinite().all():
         raise Wrong(f'the score is {value.mean().item()}',
-                    '0/0: say what an empty mask that is predicted empty scores')
+                    '0/0: define the score of an empty mask that is predicted empty')
     return value.mean().item()
 
 # %% ../../nbs/workshop/check/losses.ipynb #8414b595
@@ -245,7 +245,7 @@ def _metric_miss(metric):
     evidence = f'two masks of {int(m[0].sum())} pixels without overlap score'
     both = metric((metric.takes(40 * torch.cat([m[:1], m[1:2].roll(20, 3)]) - 20), m[:2]))
     if both > .95: # a hit and a miss of the same size
-        raise Wrong(f'beside a hit, a miss is not felt: both together score {both:.3f}',
+        raise Wrong(f'beside a hit, a miss has no effect: both together score {both:.3f}',
                     'pictures that score 0 are left out of the mean')
     if value <= .05: return f'{evidence} {value:.4f}'
     case = 1. * (z > 0), n, torch.tensor(metric((metric.takes(z), n)))
@@ -288,7 +288,7 @@ def _metric_parts(metric):
             changed = z.clone()
             changed[..., row:row + 16, column:column + 16] *= -1
             blind += metric((metric.takes(changed), m)) == before
-    if not blind: return 'a prediction that is inverted anywhere scores otherwise'
+    if not blind: return 'a prediction that is inverted anywhere has another score'
     raise Wrong(f'in {blind} of 16 parts of the picture, the prediction may be inverted, and the '
                 'score stays', 'only a part of the picture is compared: an index or a crop')
 
@@ -307,7 +307,7 @@ def _metric_inputs(metric):
 @probe('batches of any size', _METRIC)
 def _metric_batches(metric):
     if not metric.meter:
-        return 'it is a function of one batch: how batches are averaged, check_evaluate asks'
+        return 'it is a function of one batch: check_evaluate checks how batches are averaged'
     z, m = hard_cases()[1]
     batches = [(metric.takes(a), b) for a, b in zip(z.split(2), m.split(2))]
     value, right = torch.tensor(metric(*batches)), right_scores(metric.score, z, m)
@@ -324,7 +324,7 @@ def _wrong_batches(score, z, m):
             for cause, value in ((SHORT_BATCH, (first + last) / 2),
                                  ('only the last batch counts', last),
                                  ('only the first batch counts', first),
-                                 ('the batches are summed up', first + last)):
+                                 ('the batches are summed', first + last)):
                 yield both_causes(mistake, cause), value
 
 # %% ../../nbs/workshop/check/losses.ipynb #58e48c35

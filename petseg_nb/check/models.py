@@ -118,8 +118,8 @@ def _linear_end(model, x, when=''):
     linear = (z + 20 * y).abs().max() <= 1e-2 * y.abs().max()
     if linear and not cause: return f'between {y.min():.3g} and {y.max():.3g}'
     tail = story_of(calls[i + 1:])
-    raise Wrong(f'{when}the output is no linear function of the last convolution; it lies between '
-                f'{y.min():.3g} and {y.max():.3g}',
+    raise Wrong(f'{when}the output is not a linear function of the last convolution; it lies '
+                f'between {y.min():.3g} and {y.max():.3g}',
                 cause or (f'after the last convolution comes {tail}' if tail else ''),
                 line=calls[-1].line)
 
@@ -127,10 +127,10 @@ def _linear_end(model, x, when=''):
 def _wrong_ends(h):
     return [('a sigmoid at the end: the losses of this course take logits', h.sigmoid()),
             ('a tanh at the end', h.tanh()),
-            ('the logits are clamped to 0 to 1, which is no sigmoid', h.clamp(0, 1)),
+            ('the logits are clamped to 0 to 1, which is not a sigmoid', h.clamp(0, 1)),
             ('a ReLU at the end makes each negative logit 0', h.relu()),
             ('a softmax over one channel is always 1', h.softmax(1)),
-            ('a softmax over the pixels: each pixel is a question of its own',
+            ('a softmax over the pixels: each pixel is a separate question',
              h.flatten(1).softmax(1).view_as(h)),
             ('the output is thresholded', (h > 0).float()),
             ('a log-sigmoid at the end', F.logsigmoid(h))]
@@ -203,7 +203,7 @@ def _at_its_place(name, level, before, after, where, lost):
         raise Wrong(f'where {name} is joined, the map has {h}×{w} pixels',
                     'torch.cat joins height or width: channels are dim=1', line=after.line)
     if h != level.size and not (lost and sorted(joined) == list(joined)[::-1]):
-        raise Wrong(f'{name} is joined where the way up has {h}×{w} pixels',
+        raise Wrong(f'{name} is joined where the decoder has {h}×{w} pixels',
                     'the skips come in the wrong order: the last one made must be the first one '
                     'used' if joined == sizes[::-1] else
                     f'the skip with {level.channels} channels was joined at the wrong level',
@@ -214,7 +214,7 @@ def _at_its_place(name, level, before, after, where, lost):
                     'it is cropped or padded on one side, or rolled', line=after.line)
 
 # %% ../../nbs/workshop/check/models.ipynb #cbb84ea1
-@probe('each map is joined on the way up, at its own size', _UNET, _RESNET)
+@probe('each map is joined in the decoder, at its own size', _UNET, _RESNET)
 def _net_skips(net):
     x, model, where = net.pictures(1), net.settled, {}
     _, calls = record_calls(model, x)
@@ -225,8 +225,8 @@ def _net_skips(net):
         name = f'the map of {l.size}×{l.size} pixels with {l.channels} channels'
         if not pair:
             raise Wrong(f'{name} is halved, and used nowhere else',
-                        'its skip connection is missing: this map itself has to be joined on the '
-                        'way up')
+                        'its skip connection is missing: this map itself has to be joined in the '
+                        'decoder')
         where[name] = l, *pair
         if not gradient:
             raise Wrong(f'through its skip connection, no gradient comes back to {name}',
@@ -279,7 +279,7 @@ def _net_place(net):
     mirrored = {'height and width are swapped': (column, row),
                 'left and right are swapped': (row, n - column),
                 'top and bottom are swapped': (n - row, column),
-                'the map is turned by half': (n - row, n - column)}
+                'the map is rotated by 180°': (n - row, n - column)}
     cause = next((cause for cause, place in mirrored.items() if not far(*place)), '')
     raise Wrong(f'the picture was {places}', cause, _heat(change))
 
@@ -381,7 +381,7 @@ def _like_counts(down, up):
                 raise Wrong(f'on the way {way}, the level of {size}×{size} pixels has {n} '
                             f'convolutions, most levels have {usual}', 'a convolution is missing '
                             'at this level')
-    return f'{len(down)} convolutions on the way down, {len(up)} on the way up'
+    return f'{len(down)} convolutions in the encoder, {len(up)} in the decoder'
 
 # %% ../../nbs/workshop/check/models.ipynb #dd7cda9b
 @probe('doubling keeps every pixel in its place', _UNET, _RESNET)
@@ -398,7 +398,7 @@ def _net_doubles(net):
         if max(abs(seen[0] - 2 * row - .5), abs(seen[1] - 2 * column - .5)) > 2:
             raise Wrong(f'row {row}, column {column} of a map of {shape_of(x)[2:]} pixels goes to '
                         f'row {seen[0]:.0f}, column {seen[1]:.0f} of the doubled one',
-                        f'{c.name} only gives the numbers another shape: it is no upsampling',
+                        f'{c.name} only gives the numbers another shape, which is not upsampling',
                         line=c.line)
     return 'each doubled pixel stays in its place'
 
@@ -448,7 +448,7 @@ def _resnet_stages(net):
                     'the first convolution is 7×7 with stride 2')
     pool = _judge_stem(net, net.calls)
     if not pool:
-        raise Wrong('nothing is pooled on the way down', 'after the stem comes a maximum pooling '
+        raise Wrong('nothing is pooled in the encoder', 'after the stem comes a maximum pooling '
                     'of 3×3 with stride 2; the first stage has no stride')
     if stages != (3, 4, 6, 3):
         raise Wrong('the stages at 1/4, 1/8, 1/16, 1/32 of the size have '

@@ -61,7 +61,7 @@ def _step_runs(step):
                     'model.half() or .to(dtype) changes the model itself: use autocast')
     if frozen := [name for name, p in model.named_parameters() if not p.requires_grad]:
         raise Wrong(f'after the step, {len(frozen)} parameters have requires_grad=False: '
-                    f'{", ".join(frozen)}', 'they are frozen, and are trained no more')
+                    f'{", ".join(frozen)}', 'they are frozen, and are no longer trained')
     if loss is None: raise Wrong('it returns None', 'return the loss as a number: loss.item()')
     number = isinstance(loss, (float, Tensor, np.floating))
     if not number or isinstance(loss, Tensor) and loss.numel() != 1:
@@ -86,11 +86,11 @@ def _joined(
     return inputs, answers, [len(x) for x, *_ in seen]
 
 # %% ../../nbs/workshop/check/training.ipynb #73900fd0
-@probe('the loss it returns holds no graph', _TRAINING)
+@probe('the loss it returns keeps no graph', _TRAINING)
 def _step_graph(step):
     loss = step.run(SmallNet(), [step.batch()])[0]
     if isinstance(loss, Tensor) and loss.requires_grad:
-        raise Wrong('the returned loss still has its graph', 'the losses of an epoch, summed up, '
+        raise Wrong('the returned loss still has its graph', 'the losses of an epoch, when summed, '
                     'keep the graph of every step in memory: return loss.item()')
     return type(loss).__name__
 
@@ -115,7 +115,7 @@ def _inputs_seen(step, seed):
                     'only a part of the batch gets into the loss')
     if not _near(prediction, y):
         raise Wrong('the loss function did not get the logits that the model gave',
-                    'a sigmoid before a loss that takes logits, and so has one of its own'
+                    'a sigmoid before a loss that takes logits, and so has its own sigmoid'
                     if _near(prediction, y.sigmoid()) else
                     'the prediction is thresholded' if _near(prediction, 1. * (y > 0)) else
                     'prediction and mask are swapped' if _near(target, y) else '')
@@ -229,10 +229,10 @@ def _step_cause(step, model, moved, slope, frozen, n):
     backward, move = log.index('backward'), log.index('step')
     if move < backward: return 'optimizer.step() comes before backward()'
     if 'zero_grad' in log[backward:move]:
-        return 'zero_grad() stands between backward() and step(): it throws the gradient away'
+        return 'zero_grad() is between backward() and step(): it throws the gradient away'
     if log.count('step') > 1: return 'optimizer.step() is called more than once'
     if along_gradient(_left(model), slope):
-        return 'something else than optimizer.step() changes the weights: clamp_, or a line by hand'
+        return 'something besides optimizer.step() changes the weights: clamp_, or a line by hand'
     ratio = (moved.norm() / slope.norm()).item()
     if not ratio:
         return 'no gradient comes to the weights: detach(), .data or no_grad between model and loss'
@@ -401,10 +401,10 @@ def _evaluate_runs(evaluation):
     if (pictures := sum(len(answers[0]) for answers in views)) != 9:
         distinct = len({x[0].numpy().tobytes() for batch, *_ in model.seen for x in batch.split(1)})
         causes = {8: 'the last, smaller batch is dropped',
-                  4: 'return or break stands inside the loop over batches'}
+                  4: 'return or break is inside the loop over batches'}
         if distinct < sum(len(x) for x, *_ in model.seen):
             causes = {pictures: f'only {distinct} different ones: the first batch is taken again '
-                      'and again (next(iter(loader)) starts anew)' if distinct < 9 else
+                      'and again (next(iter(loader)) starts again each time)' if distinct < 9 else
                       'the model is called more than once for each batch: keep its answer'}
         raise Wrong(f'the model saw {pictures} pictures; the loader has 9, in batches of 4, 4, 1',
                     causes.get(pictures, ''))
@@ -430,8 +430,8 @@ def _evaluate_mode(evaluation):
                 f'running mean moved by {moved:.2f}', _TRAINED if trained else
                 'something else changes the running statistics')
 
-_TRAINED = ('model.eval() is missing: the score depends on who else is in the batch, and the model '
-            'learns from the validation pictures')
+_TRAINED = ('model.eval() is missing: the score depends on the other pictures in the batch, and '
+            'the model learns from the validation pictures')
 
 # %% ../../nbs/workshop/check/training.ipynb #8f80354c
 @probe('without gradients', _EVALUATE)
@@ -499,7 +499,7 @@ def _evaluate_leaves(evaluation):
                     'is never undone: with torch.no_grad() ends by itself')
     if frozen := [name for name, p in model.named_parameters() if not p.requires_grad]:
         raise Wrong(f'after the evaluation, {len(frozen)} parameters have requires_grad=False',
-                    'they stay frozen, and are trained no more: use torch.no_grad() instead')
+                    'they stay frozen, and are no longer trained: use torch.no_grad() instead')
     if any(p.dtype != torch.float32 for p in model.parameters()):
         raise Wrong(f'after the evaluation, the weights are {flat_weights(model).dtype}',
                     'model.half(), .double() or .to(dtype) changes the model itself: use autocast')

@@ -19,8 +19,8 @@ def _message(error):
     if isinstance(error, UserError): return str(error), 2
     launched = world_size() > 1 or 'LOCAL_RANK' in os.environ # or about to meet the others
     if launched and re.search('^Dist|peer|NCCL|[Cc]onnect', f'{type(error).__name__} {error}'):
-        return ('a process of this run was lost; torchrun names it below, and --max-restarts has '
-                'it continue'), 1
+        return ('a process of this run was lost: torchrun names it below, and continues the run if '
+                'you give --max-restarts'), 1
     return explain(error), 2
 
 def run_command(
@@ -48,8 +48,8 @@ def cache_dir() -> Path:
     "Where decoded pictures are kept: `petseg_nb` in `XDG_CACHE_HOME`, or in `~/.cache`"
     try: return Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser()/'petseg_nb'
     except RuntimeError:
-        raise UserError('this user has no home folder, in which decoded pictures are kept: set '
-                        'HOME or XDG_CACHE_HOME to a folder') from None
+        raise UserError('this user has no home folder for the cache of decoded pictures: set HOME '
+                        'or XDG_CACHE_HOME to a folder') from None
 
 def read_config(
     path:Path, # `config.json` of a run
@@ -57,21 +57,21 @@ def read_config(
 ) -> TrainConfig:
     "The configuration in a file; `UserError` if it can't be read"
     if not path.is_file():
-        raise UserError(f'{path} is not there, or is no file: give the config.json of a run, or '
-                        'its folder to --resume')
+        raise UserError(f'{path} does not exist, or is not a file: give the config.json of a run, '
+                        'or its folder to --resume')
     try: settings = dict(json.loads(path.read_text(encoding='utf-8')))
     except (TypeError, ValueError, RecursionError):
-        raise UserError(f'{path} holds no settings: give the config.json of a run') from None
+        raise UserError(f'{path} contains no settings: give the config.json of a run') from None
     return config_from(settings | changes, path)
 
 def saved_pictures(
     config:TrainConfig, # of a run
     path:Path, # its `config.json`, for the message
 ) -> str: # `data_path` of `config`
-    "The folder of a run's pictures; `UserError` if it is not there any more"
+    "The folder of a run's pictures; `UserError` if it no longer exists"
     if Path(config.data_path).is_dir(): return config.data_path
-    raise UserError(f'{config.data_path} is not there, and {path} names it as the folder of the '
-                    'pictures: say with --data_path where they are now')
+    raise UserError(f'{config.data_path} does not exist, but {path} gives it as the folder of the '
+                    'pictures: give their new folder with --data_path')
 
 # %% ../../nbs/workshop/cli/common.ipynb #85998f3e
 def add_config_flags(

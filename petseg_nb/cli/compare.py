@@ -14,26 +14,27 @@ from ..core.config import CHOICES
 from ..recipes import recipe_config
 
 # %% ../../nbs/workshop/cli/compare.ipynb #cd1e298a
-_ABOUT = """Train recipes under the same budget, each with its models and seeds, and compare them.
-Each finished run is a line of results.jsonl in --folder. The same command again goes on where it
-was stopped. At the end: curves.png, table.md, and the table on the standard output."""
+_ABOUT = """Train recipes under the same budget, each with the same models and seeds, and compare
+them. Each finished run adds a line to results.jsonl in --folder. To continue after an
+interruption, give the same command again. At the end, it writes curves.png and table.md, and
+prints the table."""
 
 def _compare_flags(argv):
     parser = argparse.ArgumentParser('petseg_compare', description=_ABOUT)
     parser.add_argument('recipes', nargs='+', choices=CHOICES['recipe'], metavar='RECIPE',
                         help=f'one or more of {", ".join(CHOICES["recipe"])}')
     budget = parser.add_mutually_exclusive_group(required=True)
-    budget.add_argument('--epochs', type=int, help='of each run: the budget')
+    budget.add_argument('--epochs', type=int, help='epochs of each run: the budget')
     budget.add_argument('--seconds', type=float,
-                        help='of processor time for each run: the budget instead')
+                        help='seconds of processor time of each run, as the budget instead')
     parser.add_argument('--models', nargs='+', choices=CHOICES['model'], metavar='MODEL',
                         default=['unet', 'resnet34_unet'],
-                        help='networks; resnet34_unet is the variant of each recipe '
+                        help="networks; resnet34_unet is each recipe's own variant "
                         '(default: unet resnet34_unet)')
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2],
-                        help='a run for each (default: 0 1 2)')
+                        help='one run for each seed (default: 0 1 2)')
     parser.add_argument('--folder', type=Path, default=Path('comparison'),
-                        help='receives the results and the runs (default: comparison)')
+                        help='folder for the results and the runs (default: comparison)')
     add_config_flags(parser, ('epochs', 'model', 'seed', 'weights', 'out_dir', 'wandb',
                               'tensorboard'))
     return vars(parser.parse_args(argv))

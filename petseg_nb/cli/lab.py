@@ -10,6 +10,6 @@ from .common import run_command
 
 # %% ../../nbs/workshop/cli/lab.ipynb #9dbde547
 def petseg_lab(argv:list=None): # the command line's words; None takes them from `sys.argv`
-    "Open JupyterLab on the chapters"
+    "Open the chapters in JupyterLab"
     from petseg_nb.book.lab import open_lab
     run_command(open_lab, argv)

@@ -109,9 +109,9 @@ def save_checkpoint(
     try:
         with replacing(path) as part, open(part, 'wb') as f: torch.save(state, f)
     except (OSError, RuntimeError) as e:
-        left = 'the one from before is still there' if path.exists() else 'nothing was left behind'
+        left = 'the previous file is still there' if path.exists() else 'nothing was left behind'
         reason = getattr(e, 'strerror', None) or e
-        raise UserError(f'{path} can not be written ({reason}); {left}') from e
+        raise UserError(f'{path} cannot be written ({reason}); {left}') from e
 
 # %% ../../nbs/workshop/core/disk.ipynb #94b564b7
 @contextmanager
@@ -124,11 +124,11 @@ def alone_in(
     try:
         if first: lock.acquire()
     except Timeout:
-        message = f'{folder} is in use by another run: wait for its end, or stop it'
+        message = f'{folder} is in use by another run: wait until that run ends, or stop it'
         raise UserError(message) from None
     except OSError as e:
-        if e.filename: raise # the file can not be made, so nothing can be written there
-        warnings.warn(f'{folder} can not be locked ({e.strerror}): start no second run in it')
+        if e.filename: raise # the file cannot be made, so nothing can be written there
+        warnings.warn(f'{folder} cannot be locked ({e.strerror}): do not start a second run in it')
     try: yield
     finally:
         if first: # Windows unlinks no file that is open, and rmdir only what is empty

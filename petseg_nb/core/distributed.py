@@ -39,7 +39,7 @@ def add_up(
 def gather(
     values, # of this process; anything that can be pickled
 ) -> list: # those of each process, in the order of their ranks
-    "Bring together what each process has"
+    "Collect the values of all processes"
     if world_size() == 1: return [values]
     parts = [None] * world_size()
     _dist().all_gather_object(parts, values)
@@ -91,7 +91,7 @@ def join_launch():
     dist.init_process_group(backend)
 
 def leave_launch():
-    "Part from the other processes, if there are any"
+    "Leave the other processes, if there are any"
     if not _dist(): return
     _dist().destroy_process_group()
     time.sleep(.5) # gloo's threads let go of their tensors meanwhile, or Python's end aborts them
@@ -99,7 +99,7 @@ def leave_launch():
 # %% ../../nbs/workshop/core/distributed.ipynb #6287edec
 @contextmanager
 def first_alone():
-    "Let the first process go through the block before the others"
+    "Let the first process run the block before the others"
     first = rank() == 0
     if not first: add_up(0)      # a sum waits for all; `dist.barrier` would wait on GPUs
     yield

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 
 # %% ../../nbs/workshop/core/errors.ipynb #de27a45e
 class UserError(ValueError):
-    "Something that a user can put right; the message names it and says what to do"
+    "A mistake that a user can correct; the message names it and says what to do"
 
 # %% ../../nbs/workshop/core/errors.ipynb #2258de6e
 def need_packages(
@@ -29,15 +29,15 @@ _NO_MEMORY = (r'\w*Memory|OSError .*Cannot allocate'
               r'|RuntimeError .*(allocate|ALLOC_FAILED|could not create a)')
 _KNOWN = { # how an error begins: its remedy
     'ValueError Expected more than 1 value per channel':
-        'a part of a batch has one picture, which is too little for BatchNorm at this size: raise '
+        'a part of a batch has one picture, which is too few for BatchNorm at this size: raise '
         '--size or --batch_size, or lower --accumulate',
     _NO_MEMORY:
-        'there is too little memory: lower --batch_size or --size, or raise --accumulate',
+        'there is not enough memory: lower --batch_size or --size, or raise --accumulate',
     'RuntimeError .*DataLoader worker':
-        'a worker that prepares pictures was killed, as where memory is short: use fewer '
+        'a process that loads pictures was killed, probably because memory ran out: use fewer '
         '--workers, and continue a run with --resume',
     'RuntimeError Could not determine home':
-        'a home folder is not known here: set HOME, or write a path that begins with ~ in full'}
+        'the home folder is unknown: set HOME, or write paths that begin with ~ in full'}
 
 def _named(error): return f'{type(error).__name__} {error}'
 
@@ -55,9 +55,9 @@ def explain(
     if isinstance(error, UserError): return str(error)
     if isinstance(error, OSError) and error.filename:
         name = os.fsdecode(error.filename).removesuffix('.part')
-        return f'{name} can not be used ({error.strerror}): name another, or set it right'
+        return f'{name} cannot be used ({error.strerror}): name another, or fix this'
     for words, remedy in _KNOWN.items():
         if re.match(words, _named(error), re.S): return remedy
     if isinstance(error, OSError) and error.strerror:
-        return f'the system refused something ({error.strerror}): set that right, and try again'
+        return f'the system refused an operation ({error.strerror}): fix that, and try again'
     raise error

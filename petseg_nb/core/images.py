@@ -18,10 +18,10 @@ from .errors import UserError
 def why_unreadable(
     error:Exception, # what a decoder raised
 ) -> str: # without the file's path, which some decoders repeat
-    "What a decoder complained of"
+    "What a decoder complained about"
     if isinstance(error, Image.DecompressionBombError):
-        return (f'more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels, which PETSEG_MAX_PIXELS raises '
-                'for a command, and PIL.Image.MAX_IMAGE_PIXELS for a program')
+        return (f'more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels: raise the limit with '
+                'PETSEG_MAX_PIXELS for a command, or with PIL.Image.MAX_IMAGE_PIXELS in a program')
     if isinstance(error, UnidentifiedImageError): return 'not a picture'
     return str(error) or type(error).__name__
 
@@ -92,7 +92,7 @@ def _whole(image, file):
     return whole
 
 def _remedy(error):
-    if isinstance(error, _NotOne): return 'save what counts of it as PNG, in grey or RGB'
+    if isinstance(error, _NotOne): return 'save the part that you need as PNG, in grey or RGB'
     if 'MAX_TEXT' in str(error): return 'save it without its colour profile and texts'
     return 'restore it, or leave it out'
 
@@ -102,7 +102,7 @@ def open_picture(
 ): # a PIL image, open while the block lasts
     "Open a picture file; `UserError` names a file that can't be read, also where decoding fails"
     if not isinstance(source, bytes) and not os.path.isfile(source):
-        raise UserError(f'{source} is not there, or is no file: restore it, or leave it out')
+        raise UserError(f'{source} does not exist, or is not a file: restore it, or leave it out')
     name = 'the picture' if isinstance(source, bytes) else str(source)
     try:
         # of a file with a name, Pillow turns some TIFFs twice
@@ -132,12 +132,12 @@ DEPTHS = 8, 10, 12, 14, 16, 24, 32 # bits of cameras and scanners
 def to_bytes(
     pixels:np.ndarray, # of any shape: whole numbers or floats
 ) -> np.ndarray: # of the same shape, uint8
-    "Pixels in 8 bits; `UserError` where nothing tells which of them are black and white"
+    "Pixels in 8 bits; `UserError` if nothing says which values are black and white"
     darkest, brightest = pixels.min(), pixels.max()
     overshoots = pixels.dtype.kind == 'f' and 1 < brightest < 2 # from 0 to 1, and resized
     if not 0 <= darkest <= brightest < 2**32 or overshoots:
-        raise UserError(f'pixels from {darkest:g} to {brightest:g}, and nothing tells which of '
-                        'them are black and white: choose both, and save it with 8 bits')
+        raise UserError(f'pixels from {darkest:g} to {brightest:g}, but nothing says which values '
+                        'are black and white: choose both, and save it with 8 bits')
     if pixels.dtype.kind == 'f' and brightest <= 1: return (255 * pixels + .5).astype(np.uint8)
     bits = next(bits for bits in DEPTHS if brightest < 2**bits)
     return (pixels // 2**(bits - 8)).astype(np.uint8)
@@ -178,7 +178,7 @@ def orientation(
 def upright(
     image:Image.Image, # of any mode
 ) -> Image.Image: # the same object where there is nothing to turn
-    "The picture as a viewer shows it: turned and flipped as its EXIF orientation says"
+    "The picture as a viewer shows it: rotated and flipped as its EXIF orientation says"
     if (turn := orientation(image)) == 1: return image
     turned = image.transpose(_TURNS[turn])
     turned.info.pop('exif', None) # so that nobody turns it again
@@ -196,8 +196,8 @@ def as_image(
     channels = a.shape[2] if a.ndim == 3 else 1
     if a.dtype != np.uint8 or a.ndim not in (2, 3) or channels not in (1, 3, 4) or a.size == 0:
         kind = f'{type(picture).__name__} of shape {a.shape} and type {a.dtype}'
-        raise UserError(f'{kind} is no picture: use uint8 from 0 to 255, arrays (H, W, 3) in RGB, '
-                         'tensors (3, H, W), several as a list')
+        raise UserError(f'{kind} is not a picture: use uint8 from 0 to 255, arrays (H, W, 3) in '
+                         'RGB, tensors (3, H, W), several as a list')
     return Image.fromarray(a[..., 0] if a.ndim == 3 and channels == 1 else a)
 
 # %% ../../nbs/workshop/core/images.ipynb #8ad82563

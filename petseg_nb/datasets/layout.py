@@ -31,8 +31,8 @@ def contents(
     return ', '.join([*found, *(f'{n} {end}' for end, n in endings.most_common(3))]) or 'nothing'
 
 # %% ../../nbs/workshop/datasets/layout.ipynb #aedf37ce
-_WANTED = ('pictures belong into images/, and masks of the same names into masks/ (of Oxford-IIIT '
-           'Pet, give the folder with images/ and annotations/, or its parent)')
+_WANTED = ('pictures belong in images/, and masks of the same names in masks/ (of Oxford-IIIT '
+           'Pet, give the folder that contains images/ and annotations/, or its parent)')
 
 def _stems(folder, endings):
     return {p.stem for p in visible(folder) if p.suffix.lower() in endings}
@@ -46,7 +46,7 @@ def _advice(root):
     if len(inside) == 1: return f'give {inside[0]}'
     if any(len(visible(p/'masks')) > 1 == len(visible(p/'images')) for p in inside):
         return ('copy the picture of each folder into one images/, and its masks into one masks/ '
-                'under the name of the picture with _1, _2 behind it: they are joined')
+                'under the name of the picture followed by _1, _2: they are joined')
     if inside:
         return ('put all pictures into one images/ and all masks into one masks/, under names that '
                 'differ, and write them into train.txt, valid.txt and test.txt')
@@ -54,10 +54,10 @@ def _advice(root):
                           for endings in (PICTURES, {'.json'}))
     notes = root/'annotations'
     if notes in folders and (_stems(notes, PICTURES) or _stems(notes, {'.json'}) & pictures):
-        return 'if annotations/ holds the masks, call it masks/'
+        return 'if annotations/ contains the masks, rename it to masks/'
     if drawings - pictures:
-        return ('JSON of COCO is not read: export masks (in CVAT, Segmentation mask), or turn it '
-                'into drawings as the page "What a folder looks like" does')
+        return ('JSON of COCO is not supported: export masks (in CVAT: Segmentation mask), or '
+                'convert it into drawings as on the page "What a folder looks like"')
     return _WANTED
 
 def need_pets(
@@ -72,5 +72,5 @@ def need_pets(
         if any((root/'annotations'/name).exists() for name in names): return
     parts = [f'{name}/ with {contents(root/name)}' for name in ('images', 'masks', 'annotations')
              if (root/name).is_dir()]
-    raise UserError(f'{root} has a layout that is not read ({"; ".join(parts) or contents(root)}): '
+    raise UserError(f'{root} has an unknown layout ({"; ".join(parts) or contents(root)}): '
                     f'{_advice(root)}')

@@ -52,7 +52,7 @@ def _costs(model, size):
 def _read_json(path):
     try: return dict(json.loads(path.read_text(encoding='utf-8')))
     except (TypeError, ValueError, RecursionError):
-        raise UserError(f'{path} is damaged: delete it, and it is made anew') from None
+        raise UserError(f'{path} is damaged: delete it, and it is made again') from None
 
 def _check_same(saved, config, run):
     "`UserError` if a run was made with other settings than `config`, which may leave some open"
@@ -76,7 +76,7 @@ def _decided(config, model, folder):
 def _notes(config, loaders):
     "What to know before a comparison; `UserError` if it can't be made"
     if 'test' not in loaders:
-        raise UserError(f'{config.data_path} has no test pictures, and a comparison scores them: '
+        raise UserError(f'{config.data_path} has no test pictures, but a comparison scores them: '
                         'name some in test.txt')
     return training_notes(config.data_path, {part: some.dataset for part, some in loaders.items()})
 
@@ -98,9 +98,9 @@ def _train_and_score(config, loaders, folder, quiet, callbacks):
 
 # %% ../../nbs/workshop/runs/compare.ipynb #e9c89ebd
 def load_results(
-    path:Path, # of `compare_recipes`, a line of JSON per run; one that is not there holds none
+    path:Path, # of `compare_recipes`, a line of JSON per run; one that does not exist holds none
 ) -> list: # of dicts
-    "The runs that a comparison has done; a line that was cut off when it was killed does not count"
+    "The runs that a comparison has done; a line cut off by an interruption does not count"
     if not path.exists(): return []
     lines = path.read_text(encoding='utf-8', errors='replace').splitlines(keepends=True)
     return [_row(line, f'{path}, line {i}') for i, line in enumerate(lines, 1) if line[-1] == '\n']
@@ -158,7 +158,7 @@ def _budget(pairs, epochs, seconds, changes, folder):
 # %% ../../nbs/workshop/runs/compare.ipynb #592a2ab3
 def compare_recipes(
     recipes:list, # names in `RECIPES`
-    epochs:int=None, # of each run: the budget
+    epochs:int=None, # epochs of each run: the budget
     models:tuple=('unet', 'resnet34_unet'), # as `recipe_config` takes them
     seeds:tuple=(0, 1, 2), # a run for each
     folder:Path=Path('comparison'), # receives `results.jsonl` and the runs
@@ -168,7 +168,7 @@ def compare_recipes(
     callbacks=(), # of all runs, see `fit`
     **changes, # settings of all runs, such as `size` and `data_path`
 ) -> list: # of dicts, a row per run
-    "Train recipes under the same budget; a second call goes on where the first was stopped"
+    "Train recipes under the same budget; a second call continues where the first was stopped"
     path = (folder := Path(folder))/'results.jsonl'
     budget = _budget([(r, m) for r in recipes for m in models], epochs, seconds, changes, folder)
     plan = [(dict(recipe=r, model=m, seed=s), recipe_config(r, m, **changes, epochs=n, seed=s))
@@ -195,7 +195,7 @@ def _seen_lines(rows):
     def others(row): return [d for i, d in enumerate(row['dice']) if i not in row['seen']]
     changes = [fmean(others(row)) - fmean(row['dice']) for row in marked if others(row)]
     note = f'{max(len(row["seen"]) for row in marked)} of the {len(marked[0]["dice"])} test '
-    note += 'pictures are copies of pictures to train or validate on'
+    note += 'pictures are copies of training or validation pictures'
     if changes: note += f'; without them Dice changes by {max(changes, key=abs):+.4f} at most'
     return ['', note]
 
@@ -257,7 +257,7 @@ def cross_validate(
     folder:Path, # receives a run for each fold, which a second call continues
     folds:int=5, # parts; each is held out once
 ) -> list: # `(model, dataset)` for each fold: a trained network, and pictures that it has not seen
-    "Train a network for each fold on the other folds: its last epoch's, whatever its fold says"
+    "Train a network for each fold on the other folds, and keep the last epoch of each"
     config, result = _decided(config, model_for(config), folder), []
     for k in progress(range(folds), 'folds'):
         others = [r for i, r in enumerate(records) if i % folds != k]

@@ -78,7 +78,7 @@ def read_onnx(
         note = json.loads(session.get_modelmeta().custom_metadata_map['petseg_nb'])
     except Exception as e: # whatever a damaged file makes the reader raise
         reason = str(e).partition('\n')[0]
-        raise UserError(f'{path} can not be read ({reason}): export it again') from None
+        raise UserError(f'{path} cannot be read ({reason}): export it again') from None
     return lambda images: session.run(None, {'image': images})[0], note
 
 # %% ../../nbs/workshop/runs/export.ipynb #5a10f5ad

@@ -28,7 +28,7 @@ from ..training import Callback, Run, add_gradients, fit
 def leave_signals(
     worker:int, # its number
 ) -> None:
-    "Has a worker ignore Ctrl-C and SIGTERM; for commands, which end their workers themselves"
+    "Make a worker ignore Ctrl-C and SIGTERM; for commands, which end their workers themselves"
     for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, signal.SIG_IGN)
 
 def new_loaders(
@@ -45,14 +45,14 @@ def new_loaders(
 def parts_of(
     run:Run, # in training
 ) -> dict: # name: object with `state_dict` and `load_state_dict`
-    "What of a run has a state of its own"
+    "The parts of a run that have a state"
     return dict(weights=run.model, average=run.average, optimizer=run.optimizer,
                 scheduler=run.scheduler, scaler=run.scaler)
 
 def state_of(
     run:Run, # in training
 ) -> dict: # for `save_checkpoint`; the same in each process
-    "All that a run needs to go on"
+    "All that a run needs to continue"
     total, count = add_up(run.total.item(), run.count)
     states = {name: part.state_dict() for name, part in parts_of(run).items()}
     return states | dict(config=portable(run.config), epoch=len(run.history), history=run.history,
@@ -64,17 +64,17 @@ def restore(
     run:Run, # as it begins; changed in place
     path:Path, # `last.pt` of the run; if there is none, nothing happens
 ) -> None:
-    "Put what a checkpoint holds into its place; `UserError` if it is of other data or models"
+    "Restore a run from a checkpoint; `UserError` if it belongs to other data or another model"
     if not path.exists(): return
     state = load_checkpoint(path)
     if (seen := state.get('seen')) and hasattr(run.model, 'seen'):
         if not is_same_data(seen, run.model.seen):
-            raise UserError(f'{path} is of a run on other pictures, or with another split: use '
-                            'the same data')
+            raise UserError(f'{path} belongs to a run on other pictures, or with another split: '
+                            'use the same data')
         run.model.seen = seen
     if state.get('steps') != run.steps:
-        raise UserError(f'{path} is of a run with {state.get("steps")} steps per epoch, and these '
-                        f'data make {run.steps}: use the same data')
+        raise UserError(f'{path} belongs to a run with {state.get("steps")} steps per epoch, but '
+                        f'these data give {run.steps}: use the same data')
     load_weights(run.model, state['weights'], path)
     try:
         new_plan = state['config']['epochs'] != run.config.epochs
@@ -83,8 +83,8 @@ def restore(
         run.history, run.step = state['history'], state['step']
         if rank() == 0: run.total, run.count = run.total + state['total'], state['count']
     except Exception: # whatever is missing or strange
-        raise UserError(f'{path} lacks a part of the run, or has another optimiser: delete it, '
-                        'and the run begins anew') from None
+        raise UserError(f'{path} lacks a part of the run, or has another optimiser: delete it, and '
+                        'the run starts again') from None
     if len(run.history) > run.config.epochs:
         raise UserError(f'{path} has {len(run.history)} epochs already, more than '
                         f'epochs={run.config.epochs}')
@@ -113,7 +113,7 @@ def skip_steps(
 
 # %% ../../nbs/workshop/runs/fit.ipynb #83eb04a2
 class Together(Callback):
-    "Has several processes train as one"
+    "Makes several processes train as one"
     def before_step(self, run, images):
         pictures, = add_up(len(images))
         run.share = len(images) * world_size() / pictures
@@ -122,7 +122,7 @@ class Together(Callback):
             for buffer in run.average.buffers(): dist.broadcast(buffer, 0)
 
 class ShareCores(Callback):
-    "Leaves others their cores; it changes the process's threads, so only commands add it"
+    "Leaves cores that others use; it changes the process's threads, so only commands add it"
     def after_step(self, run, loss): share_cores()
 
 # %% ../../nbs/workshop/runs/fit.ipynb #00e30002
@@ -141,14 +141,14 @@ def too_little_memory(
     run:Run, # one of whose steps failed
     images:torch.Tensor, # `(B, 3, H, W)` uint8: the pictures of that step
 ) -> UserError: # to be raised
-    "The error that names in how many parts a step fits, found by trying"
+    "The error that says in how many parts a step fits into memory, found by trying"
     parts, many, fits = run.config.accumulate, len(images), False
     while not fits and parts < many // 2 and world_size() == 1: # BatchNorm wants two pictures
         parts = min(2 * parts, many // 2)
         fits = _fits(run, images.to(run.device), parts)
     remedy = (f'It fits in {parts} parts: set accumulate={parts}' if fits else
               'Lower batch_size, size or width')
-    return UserError(f'epoch {len(run.history) + 1}, step {run.step + 1}: there is too little '
+    return UserError(f'epoch {len(run.history) + 1}, step {run.step + 1}: there is not enough '
                      f'memory for a batch of {many} pictures. {remedy}')
 
 # %% ../../nbs/workshop/runs/fit.ipynb #f0885c3d
@@ -186,7 +186,7 @@ class Stopped(KeyboardInterrupt):
 
 @contextmanager
 def finish_step_first():
-    "A list that receives the first SIGINT or SIGTERM; outside the main thread they act as ever"
+    "A list that receives the first SIGINT or SIGTERM; outside the main thread they act as usual"
     asked, before = [], {}
     def note(number, frame):
         asked.append(number)
