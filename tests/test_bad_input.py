@@ -627,8 +627,8 @@ own_json_infinite | a.json is not a labelme drawing | save it with labelme
 own_json_line | a.json has a line labelled cat | outline the object with a polygon
 own_json_size | a.json has 35 x 40 pixels | draw it on this picture
 own_unknown | train.txt names z | remove its name from the list
-own_twice | train.txt names a, and train.txt did so before | take one of the two off
-own_overlap | names c, and train.txt did so before | take one of the two off
+own_twice | train.txt names a, and so does train.txt | remove one of the two
+own_overlap | names c, and so does train.txt | remove one of the two
 own_traversal | train.txt names ../../etc/passwd | remove its name from the list
 own_latin | train.txt is not UTF-8 | save it as such
 own_no_valid | has no valid pictures | write the names

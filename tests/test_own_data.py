@@ -147,9 +147,9 @@ MISTAKES = [
     (two_sides, 'images/Bengal_43.jpg has 2 masks (Bengal_43_left.png, Bengal_43_right.png): let '
                 'the names of masks that belong together end in numbers (_1, _2), and they are'),
     (one_more, 'images/Bengal_43.jpg has 2 masks (Bengal_43.png, Bengal_43_2.png): let the names'),
-    (listed_twice, 'train.txt names Bengal_43, and train.txt did so before'),
+    (listed_twice, 'train.txt names Bengal_43, and so does train.txt'),
     (on_both_sides,
-     'valid.txt names Bengal_43.jpg, and train.txt did so before: a picture is for one thing'),
+     'valid.txt names Bengal_43.jpg, and so does train.txt: a picture belongs to one part only'),
     (unknown, 'train.txt names Tiger_1, but images/ contains no such picture: restore it, or '
               'remove its name from the list'),
     (utf16, 'train.txt is not UTF-8: save it as UTF-8'),

@@ -147,8 +147,8 @@ def run_checks(
         report = check_thing(what, kind, **flags)
         records, reports = [_record(Found(what, kind), report)], [report]
     if not any(r['passed'] is not None for r in records):
-        raise UserError(f'{what}: nothing to check; a name says what it is, such as MyUNet, or '
-                         'give FILE:NAME and --as')
+        raise UserError(f'{what}: nothing to check; the name must show what it is, as MyUNet does, '
+                         'or give FILE:NAME and --as')
     if as_json: print(json.dumps(records, indent=1, ensure_ascii=False))
     for report in reports if not as_json else ():
         if len(records) == 1: print(report)

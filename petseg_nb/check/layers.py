@@ -265,8 +265,8 @@ def _same_map(level, m, i):
         raise Wrong(f'at {size} there is no map of shape {shape_of(m)}')
     if (off := float((level.map - m).abs().max() / m.abs().max())) > 1e-3:
         causes = {0: 'the stem: a 7×7 convolution with stride 2, BatchNorm, ReLU',
-                  1: 'the pooling (maximum of 3×3, stride 2, padding 1), or a block: hand it to '
+                  1: 'the pooling (maximum of 3×3, stride 2, padding 1), or a block: pass it to '
                      'check_res_block'}
         raise Wrong(f'at {size} the maps differ by {off:.0%}, at larger sizes they agree' if i else
-                    f'already the maps of {size} differ by {off:.0%}',
-                    causes.get(i, 'a block differs: hand it to check_res_block'))
+                    f'the maps of {size} already differ by {off:.0%}',
+                    causes.get(i, 'a block differs: pass it to check_res_block'))

@@ -112,7 +112,7 @@ def _mistaken_dice(p, m, pooled):
         'Dice is divided by the number of pictures: it is a mean already': 1 - d / len(p),
         'the loss is divided by the number of pictures: it is a mean already': (1 - d) / len(p),
         'the denominator is the union, where Dice has the sum of both areas': 1 - 2 * iou,
-        'it is BCE + Dice: hand over the Dice part alone': 1 - d + F.binary_cross_entropy(p, m),
+        'it is BCE + Dice: pass the Dice part alone': 1 - d + F.binary_cross_entropy(p, m),
         'it is in percent': 100 * (1 - d)}.items()
 
 # %% ../../nbs/workshop/check/mistakes.ipynb #eae1453d
@@ -136,7 +136,7 @@ def _other_losses(p, m, pooled):
            'picture', 1 - ((2 * overlap + 1) / (total + 1)).mean())
 
 BROADCAST = ('shapes (B, H, W) and (B, 1, H, W) meet, and each prediction is multiplied with each '
-             'mask: squeeze both or none')
+             'mask: squeeze both or neither')
 
 # %% ../../nbs/workshop/check/mistakes.ipynb #f9da03f2
 def repeatable(
@@ -287,7 +287,7 @@ def _other_counts(pred, m, pooled):
     "Pairs of a cause and what other counts than those of the overlap give"
     dims = (0, 1, 2, 3) if pooled else (1, 2, 3)
     total, agree = (pred + m).sum(dims), (pred == m).float().sum(dims)
-    yield ('equal pixels are counted as overlap, those of the background too',
+    yield ('equal pixels are counted as overlap, including those of the background',
            (2 * agree / total).mean())
     yield ('the union is counted as overlap: & is needed, not |',
            (2 * torch.maximum(pred, m).sum(dims) / total).mean())

@@ -33,7 +33,7 @@ def build_model(
     "The student's model"
     if isinstance(make, nn.Module):
         raise Wrong('got a model that is made already',
-                    'hand over the class itself, without parentheses')
+                    'pass the class itself, without parentheses')
     torch.manual_seed(0)
     model = run_theirs(make, *args)
     if not isinstance(model, nn.Module):

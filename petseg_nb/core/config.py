@@ -125,7 +125,7 @@ PATHS = 'data_path', 'weights', 'out_dir' # settings that mean something on one 
 def portable(
     config:TrainConfig, # of a run
 ) -> dict: # of plain types, for `config_from`
-    "The settings that a checkpoint or an export holds: all but the paths"
+    "The settings that a checkpoint or an export contains: all but the paths"
     return {name: value for name, value in asdict(config).items() if name not in PATHS}
 
 # %% ../../nbs/workshop/core/config.ipynb #c0f1be03
@@ -133,7 +133,7 @@ def config_from(
     settings:dict, # name of a field to its value; what is missing has its default
     source, # the file that they are from, for the message
 ) -> TrainConfig:
-    "The configuration that a file holds; `UserError` if it can't be used"
+    "The configuration in a file; `UserError` if it can't be used"
     if strange := sorted(map(str, settings.keys() - {field.name for field in fields(TrainConfig)})):
         raise UserError(f'{source} has unknown settings: {", ".join(strange)}')
     try: return TrainConfig(**settings)

@@ -118,7 +118,7 @@ def save_checkpoint(
 def alone_in(
     folder:Path, # to write into, made if it is missing; one process locks it for all of its run
 ):
-    "Keep others out of a folder while the block lasts; `UserError` if another is in there"
+    "Keep others out of a folder while the block lasts; `UserError` if another run is in it"
     folder.mkdir(parents=True, exist_ok=True)
     first, lock = rank() == 0, FileLock(folder/'.lock', timeout=0, fallback_to_soft=False)
     try:

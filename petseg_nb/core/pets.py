@@ -61,7 +61,7 @@ def shrink_trimap(
     trimap:Image.Image, # as `read_trimap` of a record returns it
     size:int, # side of the result, in pixels
 ) -> np.ndarray: # `(size, size)`
-    "A trimap as a network sees it: of some pixels the value, of the others nothing"
+    "A trimap at the network's size: some pixels are picked, none are averaged"
     return np.array(trimap.resize((size, size), Image.NEAREST))
 
 def read_pet(

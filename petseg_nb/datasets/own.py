@@ -66,8 +66,8 @@ def _split_names(root, pictures):
                 raise UserError(f'{path} names {line}, but images/ contains no such picture: '
                                 'restore it, or remove its name from the list')
             if name in split:
-                raise UserError(f'{path} names {line}, and {split[name]}.txt did so before: '
-                                'a picture is for one thing, so take one of the two off')
+                raise UserError(f'{path} names {line}, and so does {split[name]}.txt: a picture '
+                                'belongs to one part only, so remove one of the two')
             split[name] = part
     return split
 
@@ -205,7 +205,7 @@ def _choose(path, names, mask_value):
 # %% ../../nbs/workshop/datasets/own.ipynb #cf733df6
 @dataclass(frozen=True)
 class OwnRecord:
-    "One picture of your own with its mask, not yet opened; `PetDataset` takes it like a pet"
+    "One of your own pictures with its mask, not yet opened; `PetDataset` takes it like a pet"
     name:str # of both files, without their endings
     split:str # 'train', 'valid' or 'test'
     image:Path # the picture
@@ -456,7 +456,7 @@ def check_data(
     border_value:str='', # likewise
     size:int=TrainConfig.size, # side of the pictures in training, in pixels
 ) -> str: # lines of text
-    "What `petseg_check_data` says about a dataset"
+    "The report of `petseg_check_data` about a dataset"
     if not is_own(data_path):
         records = _scan_pets(data_path, mask_value=mask_value, border_value=border_value)
         return '\n'.join([defect_table(check_pets(records)), *_pet_doubts(records, size)])

@@ -247,7 +247,7 @@ def resumable_fit(
     callbacks=(), # more of them, called after those of this page
     quiet:bool=False, # print nothing, and show no progress
 ) -> list: # as `fit`
-    "`fit`, so that it can be stopped and continued; `UserError` for what is not finite, `Stopped`"
+    "`fit` that can be stopped and continued; `UserError` if a number is not finite, else `Stopped`"
     run_dir = Path(run_dir)
     with alone_in(run_dir), finish_step_first() as asked, torch.random.fork_rng():
         keeper = Keeper(run_dir, loaders, asked)
