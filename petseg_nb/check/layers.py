@@ -87,7 +87,7 @@ def _unasked(
 def activation_of(
     calls:list, # of `Call`
 ): # a function of a map
-    "The first activation that ran, whichever it is; ReLU if there is none"
+    "The first activation that ran, or ReLU if none ran"
     fine = ACTIVATIONS - _BOUNDED
     return next((c.again for c in calls if STEP_NAMES.get(c.name) in fine), F.relu)
 
@@ -103,7 +103,7 @@ def _as_it_ran(x, calls):
     return _inside(x)
 
 def _other_layer(calls):
-    "The likely cause, if a layer is none of a DoubleConv"
+    "The likely cause, if a layer does not belong in a DoubleConv"
     if any('pool' in c.name for c in calls): return 'it contains a pooling layer'
     if any(c.name == 'conv2d' and weights_of(c)[0].shape[1] != c.maps[0].shape[1] for c in calls):
         return 'a convolution has groups, so each output channel sees a part of the input channels'
@@ -161,7 +161,7 @@ def _res_layers(args, calls):
 
 # %% ../../nbs/workshop/check/layers.ipynb #bcb21d99
 def _res_versions(x, convs, norms, relu, stride, pool):
-    "The right outputs by their note, and those of known mistakes, from the block's parameters"
+    "Right outputs by their note, and outputs of known mistakes, from the block's parameters"
     def layer(i, t, s=1):
         padding = convs[i][0].shape[2] // 2
         return norms[i](F.conv2d(t, *convs[i], stride=s, padding=padding))

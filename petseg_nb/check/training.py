@@ -180,7 +180,7 @@ def _step_once(step):
 _NO_STEP = 'step() of the optimizer that it was given is never called'
 
 def _one_step(step, radii):
-    "The model after a step and before, how it moved, the gradient, and that of evaluation mode"
+    "The model after a step and before, how it moved, its gradient, and its gradient in evaluation mode"
     model, (images, masks) = SmallNet(), step.batch(radii)
     start = copy.deepcopy(model)
     step.run(model, [(images, masks)])
@@ -219,7 +219,7 @@ def _left(model):
 
 # %% ../../nbs/workshop/check/training.ipynb #c1508a8d
 def _step_cause(step, model, moved, slope, frozen, n):
-    "The likely cause, by the log, the gradient, the one of evaluation mode, and the batch size"
+    "The likely cause, by the log, the gradient, the gradient in evaluation mode, and the batch size"
     log = model.log
     if cause := _clip_cause(log): return cause
     if along_gradient(moved, frozen): return 'the step ran in evaluation mode'
@@ -307,7 +307,7 @@ def _step_clip(step):
     return order
 
 def _clip_cause(log):
-    "What is wrong with the place of clipping; empty if nothing is, or there is none"
+    "What is wrong with the place of clipping; empty if nothing is wrong, or nothing is clipped"
     clip = next((i for i, name in enumerate(log) if name.startswith('clip_grad')), None)
     if clip is None: return ''
     if clip < (log.index('backward') if 'backward' in log else -1):

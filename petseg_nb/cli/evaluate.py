@@ -39,14 +39,14 @@ def _evaluation_flags(argv):
 
 # %% ../../nbs/workshop/cli/evaluate.ipynb #d8895b9c
 def _data_path(args, run_dir):
-    "The folder of the pictures: as the flag says, else that of the training run"
+    "The folder of the pictures: the flag's, or else the training run's"
     if args.data_path: return args.data_path
     path = run_dir/'config.json'
     if path.exists(): return saved_pictures(read_config(path), path)
     raise UserError(f'{run_dir} has no config.json, which names the pictures: give --data_path')
 
 def _datasets(args, config, run_dir):
-    "The folder of the pictures, and a dataset of the split asked for and of those that validate"
+    "The folder of the pictures, and datasets of the given split and of the validation pictures"
     from petseg_nb.data import PetDataset, scan_pets
     from petseg_nb.datasets.own import is_own, split_records
     from petseg_nb.masks import SAMPLES

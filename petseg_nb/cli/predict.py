@@ -50,7 +50,7 @@ def _is_network(word):
             or any((path/file).exists() for file in files))
 
 def _is_picture(path):
-    "Whether the ending of a file says that it is a picture or, if not, its content"
+    "Whether a file is a picture, by its ending or else by its content"
     if (mimetypes.guess_type(path, strict=False)[0] or '').startswith('image/'): return True
     from petseg_nb.core.images import open_picture
     try:

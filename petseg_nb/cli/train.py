@@ -45,7 +45,7 @@ def _train_parser():
 
 # %% ../../nbs/workshop/cli/train.ipynb #8beec4fa
 def _settings_of(checkpoint):
-    "The settings that a run needs to begin with the weights of a checkpoint"
+    "The settings that a run needs to start from the weights of a checkpoint"
     from petseg_nb.checkpoints import load_model
     _, config = load_model(checkpoint, 'cpu')
     return {name: getattr(config, name) for name in ('model', 'width', 'size', 'normalization')}
@@ -104,7 +104,7 @@ def _same_in_all(value):
     return values[0]
 
 def _with_paths(config):
-    "The configuration with whole paths; without a folder of pictures, that of toy pets"
+    "The configuration with absolute paths; without a folder of pictures, it uses toy pets"
     from petseg_nb.datasets.toy import make_toy_pets
     with first_alone(): data_path = config.data_path or make_toy_pets(TOY_PETS)
     weights = config.weights
@@ -174,7 +174,7 @@ def _draw_run(model, pictures, history, run_dir):
 
 # %% ../../nbs/workshop/cli/train.ipynb #f1a15e01
 def _score(model, test, config):
-    "The lines about the score on the test pictures, and on those that the model has not seen"
+    "The lines about the score on the test pictures, and on the test pictures that the model has not seen"
     from torch.utils.data import DataLoader, Subset
     from petseg_nb.checkpoints import seen_before
     from petseg_nb.losses import LOSSES

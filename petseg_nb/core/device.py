@@ -136,7 +136,7 @@ def free_cores(
     return min(most, max(1, most - round((worked - own) / clock)))
 
 # %% ../../nbs/workshop/core/device.ipynb #44889640
-_SHARE = {} # the last look, the threads that it chose, and the most that there may be
+_SHARE = {} # once, at the end, the threads that it chose, and the most that there may be
 
 def share_cores():
     "Give PyTorch a thread for each core that others do not use, checked once a second"

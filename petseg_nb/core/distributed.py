@@ -18,7 +18,7 @@ def _dist():
     return dist if dist and dist.is_available() and dist.is_initialized() else None
 
 def rank() -> int: # 0 for the first process, and for one that is alone
-    "Number of this process among those that train together"
+    "The number of this process among all that train together"
     return _dist().get_rank() if _dist() else 0
 
 def world_size() -> int: # 1 for a process that is alone
