@@ -6,7 +6,7 @@ from datetime import datetime
 import numpy as np
 import pytest
 from conftest import COMMANDS, call, run, start
-from petseg_nb.book.lab import update_chapters
+from petseg_nb.cli.lab import update_chapters
 from petseg_nb.checkpoints import load_model, model_for
 from petseg_nb.cli import train
 from petseg_nb.cli.common import run_command

@@ -7,10 +7,10 @@ import pytest
 import torch
 import torch.distributed as dist
 from petseg_nb import checkpoints, training
-from petseg_nb.book import lab, pages
+from petseg_nb.book import pages
 from petseg_nb.check import check_training_step, check_unet, layers
 from petseg_nb.check.engine import Wrong
-from petseg_nb.cli import train
+from petseg_nb.cli import lab, train
 from petseg_nb.cli.compare import petseg_compare
 from petseg_nb.core import device, disk, distributed
 from petseg_nb.core.config import TrainConfig
@@ -128,7 +128,7 @@ def test_jupyter_is_told_where_the_pictures_are(there, tmp_path, monkeypatch):
     monkeypatch.setattr(os, 'environ', {})
     monkeypatch.setattr(os, 'execv', lambda program, words: started.append(words))
     monkeypatch.setattr(lab.petseg_nb, '__file__', str(tmp_path/'petseg_nb'/'__init__.py'))
-    lab.open_lab(['--', '--no-browser'])
+    lab.petseg_lab(['--', '--no-browser'])
     assert os.environ.get('PETSEG_DATA') == (str(pictures) if there else None)
     assert started[0][-1] == '--no-browser'
     assert f'--ServerApp.root_dir={tmp_path/"nbs"}' in started[0]

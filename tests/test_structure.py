@@ -9,7 +9,7 @@ FILES = {'.'.join(p.relative_to(PACKAGE).with_suffix('').parts).removesuffix('._
          for p in PACKAGE.rglob('*.py') if p.name != '_modidx.py'}
 CHAPTERS = sorted(ROOT.glob('nbs/course/*.ipynb')) # in the order of their numbers
 COURSE = [name for path in CHAPTERS if (name := path.stem.partition('_')[2]) in FILES]
-ABOVE_COURSE = 'core', 'course', 'checkpoints', 'datasets', 'show', 'check', 'runs', 'book'
+ABOVE_COURSE = 'core', 'course', 'checkpoints', 'datasets', 'show', 'check', 'runs'
 MAY_IMPORT = dict(core=[], course=['core'],
                   **dict.fromkeys(['checkpoints', 'datasets', 'show', 'check', 'book'],
                                   ['core', 'course']),

@@ -180,7 +180,7 @@ def _step_once(step):
 _NO_STEP = 'step() of the optimizer that it was given is never called'
 
 def _one_step(step, radii):
-    "The model after a step and before, how it moved, its gradient, and its gradient in evaluation mode"
+    "The model after a step and before, its movement, and its gradients in both modes"
     model, (images, masks) = SmallNet(), step.batch(radii)
     start = copy.deepcopy(model)
     step.run(model, [(images, masks)])
@@ -219,7 +219,7 @@ def _left(model):
 
 # %% ../../nbs/workshop/check/training.ipynb #c1508a8d
 def _step_cause(step, model, moved, slope, frozen, n):
-    "The likely cause, by the log, the gradient, the gradient in evaluation mode, and the batch size"
+    "The likely cause, by the log, the gradients in both modes, and the batch size"
     log = model.log
     if cause := _clip_cause(log): return cause
     if along_gradient(moved, frozen): return 'the step ran in evaluation mode'

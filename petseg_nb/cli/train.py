@@ -174,7 +174,7 @@ def _draw_run(model, pictures, history, run_dir):
 
 # %% ../../nbs/workshop/cli/train.ipynb #f1a15e01
 def _score(model, test, config):
-    "The lines about the score on the test pictures, and on the test pictures that the model has not seen"
+    "The lines about the score on the test pictures: on all, and on those not seen before"
     from torch.utils.data import DataLoader, Subset
     from petseg_nb.checkpoints import seen_before
     from petseg_nb.losses import LOSSES
@@ -240,8 +240,7 @@ def _train(argv):
     config, run_dir = _train_flags(argv)
     own_process(config.threads)
     join_launch()
-    from petseg_nb.runs.fit import ShareCores, Stopped, resumable_fit
-    from petseg_nb.runs.loggers import new_loggers
+    from petseg_nb.runs.fit import ShareCores, Stopped, new_loggers, resumable_fit
     config, resumed = _with_paths(config), run_dir is not None
     if not resumed:
         run_dir = _folder_of(config)

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['leave_signals', 'new_loaders', 'parts_of', 'state_of', 'restore', 'skip_steps', 'Together', 'ShareCores',
-           'too_little_memory', 'check_finite', 'Stopped', 'finish_step_first', 'Keeper', 'resumable_fit']
+           'too_little_memory', 'check_finite', 'Stopped', 'finish_step_first', 'Keeper', 'resumable_fit',
+           'WandbLogger', 'TensorboardLogger', 'new_loggers']
 
 # %% ../../nbs/workshop/runs/fit.ipynb #c1ed84b2
 import copy, signal, threading, warnings
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 import torch
 import torch.distributed as dist
@@ -257,3 +258,44 @@ def resumable_fit(
             if not out_of_memory(e): raise
         # here, because the tensors of the failed step live as long as its error
         raise too_little_memory(keeper.run, keeper.images)
+
+# %% ../../nbs/workshop/runs/fit.ipynb #b12110ab
+_MISSING = '--{0} needs a package that is not installed: pip install {0}'
+
+class WandbLogger(Callback):
+    "Reports each epoch to Weights & Biases; `UserError` if that can't be done"
+    def __init__(self,
+        config:TrainConfig, # reported with the run
+        run_dir:Path, # its name is the run's
+    ):
+        try:
+            import wandb
+            self.log = wandb.init(project='petseg_nb', id=run_dir.name, dir=run_dir,
+                                  config=asdict(config), resume='allow').log
+        except ImportError: raise UserError(_MISSING.format('wandb')) from None
+        except wandb.Error as e:
+            raise UserError(f'--wandb: {e}; without an account, set WANDB_MODE=offline') from None
+    def after_epoch(self, run): self.log(run.history[-1], step=len(run.history))
+
+class TensorboardLogger(Callback):
+    "Reports each epoch to TensorBoard; `UserError` if that can't be done"
+    def __init__(self,
+        run_dir:Path, # receives a folder `tensorboard`
+    ):
+        try: from torch.utils.tensorboard import SummaryWriter
+        except ImportError: raise UserError(_MISSING.format('tensorboard')) from None
+        self.open = lambda: SummaryWriter(run_dir/'tensorboard')
+    def after_epoch(self, run):
+        with self.open() as writer:
+            for name, value in run.history[-1].items():
+                writer.add_scalar(name, value, len(run.history))
+
+# %% ../../nbs/workshop/runs/fit.ipynb #1099e001
+def new_loggers(
+    config:TrainConfig, # wandb and tensorboard
+    run_dir:Path, # of the run
+) -> list: # of callbacks of `fit`
+    "The callbacks that the configuration asks for, in the first process"
+    if rank(): return []
+    loggers = [WandbLogger(config, run_dir)] if config.wandb else []
+    return loggers + ([TensorboardLogger(run_dir)] if config.tensorboard else [])
