@@ -43,7 +43,7 @@ class PetRecord:
 
 # %% ../nbs/course/02_data.ipynb #fc3a8a0c
 def scan_pets(
-    path, # folder that holds `images/` and `annotations/`, or the folder around it
+    path, # folder that contains `images/` and `annotations/`, or its parent
 ) -> list: # of `PetRecord`, `trainval.txt` first, in the lists' order
     "The records of all listed pictures; `UserError` for a name that is listed twice"
     root, species, records = find_pets(path), {1: 'cat', 2: 'dog'}, []
@@ -101,7 +101,7 @@ class PetDataset(Dataset):
 
 # %% ../nbs/course/02_data.ipynb #be520b7b
 def pet_dataloaders(
-    path, # folder that holds `images/` and `annotations/`, or the folder around it
+    path, # folder that contains `images/` and `annotations/`, or its parent
     size:int=256, # side of the items, in pixels
     batch_size:int=16, # pictures per batch, of all processes together; the last may be smaller
     border:str='pet', # the trimap's border in the mask: 'pet', 'background' or 'ignore'

@@ -53,7 +53,7 @@ def cache_dir() -> Path:
 
 def read_config(
     path:Path, # `config.json` of a run
-    **changes, # settings to take instead of those in the file
+    **changes, # settings that replace those in the file
 ) -> TrainConfig:
     "The configuration in a file; `UserError` if it can't be read"
     if not path.is_file():

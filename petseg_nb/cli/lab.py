@@ -23,7 +23,7 @@ def _copy(source, path):
 
 # %% ../../nbs/workshop/cli/lab.ipynb #55307054
 def update_chapters(
-    source:Path, # folder of the chapters that the package brings
+    source:Path, # folder of the chapters in the package
     folder:Path, # the student's folder; made if it is missing
 ) -> list: # names of the files that have a new version, and stay because they were changed
     "Copy what is new in `source` to `folder`; a file that was changed there is never overwritten"

@@ -101,7 +101,7 @@ CHECKPOINTS = '.pt', '.safetensors' # how the names of their files end
 
 def save_checkpoint(
     state:dict, # tensors and plain types
-    path:Path, # where to; a file that is there is replaced in one step or stays as it was
+    path:Path, # file to write; an older one is replaced in one step or stays as it was
 ):
     "Write `state` to `path`, all of it or nothing; `UserError` if that fails"
     import petseg_nb, torch # here: what only reads pictures starts sooner

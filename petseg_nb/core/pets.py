@@ -21,7 +21,7 @@ from .images import resize_rgb
 
 # %% ../../nbs/workshop/core/pets.ipynb #9b4c0cdb
 def find_pets(
-    path, # folder that holds `images/` and `annotations/`, or the folder around it
+    path, # folder that contains `images/` and `annotations/`, or its parent
 ) -> Path: # the folder that holds `images/` and `annotations/`
     "The dataset's root folder, at `path` or one level below; `UserError` if there is none"
     path = Path(path).expanduser()

@@ -292,7 +292,7 @@ def _pair(name, pictures, masks, owned):
 
 # %% ../../nbs/workshop/datasets/own.ipynb #b682cf94
 def scan_own(
-    path, # folder that holds `images/` and `masks/`
+    path, # folder that contains `images/` and `masks/`
     mask_value:str='', # what `read_mask` takes for the object
     border_value:str='', # likewise for the border; empty: there is none
 ) -> list: # of `OwnRecord`

@@ -98,7 +98,7 @@ def _train_and_score(config, loaders, folder, quiet, callbacks):
 
 # %% ../../nbs/workshop/runs/compare.ipynb #e9c89ebd
 def load_results(
-    path:Path, # of `compare_recipes`, a line of JSON per run; one that does not exist holds none
+    path:Path, # of `compare_recipes`, a line of JSON per run; a missing file has none
 ) -> list: # of dicts
     "The runs that a comparison has done; a line cut off by an interruption does not count"
     if not path.exists(): return []

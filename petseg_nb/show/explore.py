@@ -121,7 +121,7 @@ def draw_pets(
 
 # %% ../../nbs/workshop/show/explore.ipynb #b16fe662
 def explore_pets(
-    path, # folder that holds `images/` and `annotations/`, or the folder around it
+    path, # folder that contains `images/` and `annotations/`, or its parent
 ) -> widgets.VBox:
     "Browse a dataset by breed and split, and choose what the border counts as"
     records = scan_pets(path)
