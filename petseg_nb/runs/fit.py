@@ -244,7 +244,7 @@ def resumable_fit(
     model:torch.nn.Module, # `(B, 3, H, W)` uint8 to logits `(B, 1, H, W)`; ends at its best
     loaders:dict, # 'train' and 'valid', as `new_loaders` makes them
     config:TrainConfig, # epochs, learning rate, loss, precision and the rest
-    run_dir:Path, # receives `best.pt`, `last.pt`, `history.csv`; with a `last.pt`, the run continues
+    run_dir:Path, # receives `best.pt`, `last.pt`, `history.csv`; with a `last.pt`, it continues
     callbacks=(), # more of them, called after those of this page
     quiet:bool=False, # print nothing, and show no progress
 ) -> list: # as `fit`
