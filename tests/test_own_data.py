@@ -162,7 +162,7 @@ MISTAKES = [
     (empty_list, 'images contains no picture that can be used (8 .jpg): write names'),
     (both_layouts, 'contains masks/ and annotations/: remove one of the two'),
     (neither, 'own has an unknown layout (images/ with 8 .jpg): pictures belong in images/, and '
-              'masks of the same names into masks/')]
+              'masks of the same names in masks/')]
 
 
 @pytest.mark.parametrize('spoil, line', MISTAKES, ids=[spoil.__name__ for spoil, _ in MISTAKES])
@@ -772,7 +772,7 @@ def test_photos_are_listed_whose_masks_may_not_be_turned(own, turn, size, is_lis
     size = size[::-1] if turn > 4 else size
     Image.open(record.mask).resize(size, Image.NEAREST).save(record.mask)
     said = check_data(own)
-    assert ('turned photo           Bengal_43.jpg (EXIF orientation' in said) == is_listed, said
+    assert ('rotated photo           Bengal_43.jpg (EXIF orientation' in said) == is_listed, said
 
 
 def test_pictures_to_score_are_named_in_a_list(own, tmp_path):

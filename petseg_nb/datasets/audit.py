@@ -40,7 +40,7 @@ ADVICE = {
     'name used twice': 'rename or delete one of them',
     'mask of another size': 'draw it on this picture, and resize neither',
     'mask not rotated': "rotate it too, or remove the orientation from the photo's EXIF data",
-    'turned photo': 'a viewer shows it rotated by its EXIF data: make sure that its mask is '
+    'rotated photo': 'a viewer shows it rotated by its EXIF data: make sure that its mask is '
                     'rotated too',
     'soft edges': 'count the bright pixels as the object, with --mask_value ">127" if white is '
                   '255; or draw it with hard edges and save it as PNG, not JPEG',

@@ -403,7 +403,7 @@ def _check_record(record):
     if not (np.array(trimap) == 1).any(): defects.append(Defect('no object pixel', record.mask))
     with open_picture(record.image) as image: turn, (width, height) = orientation(image), image.size
     if turn in (2, 3, 4) or turn > 4 and width == height: # else the size of the mask tells
-        defects.append(Defect('turned photo', record.image, f'EXIF orientation {turn}'))
+        defects.append(Defect('rotated photo', record.image, f'EXIF orientation {turn}'))
     return defects, trimap
 
 # %% ../../nbs/workshop/datasets/own.ipynb #cc861942
