@@ -459,7 +459,7 @@ train --resume W/runs/no_config | config.json does not exist | or its folder to 
 train --resume W/circle | circle/config.json does not exist
 train --resume W/runs/cut | cut/last.pt cannot be loaded | give best.pt or last.pt of a run
 train --resume W/runs/fifo | fifo/last.pt does not exist, or is not a file
-train --resume W/runs/steps | steps/last.pt is of a run with 99 steps | use the same data
+train --resume W/runs/steps | steps/last.pt belongs to a run with 99 steps | use the same data
 train --resume W/runs/part | part/last.pt lacks a part of the run | delete it
 train --resume W/runs/optimizer | optimizer/last.pt lacks a part of the run | delete it
 train --resume W/runs/other_model | other_model/last.pt does not fit a UNet
@@ -533,11 +533,11 @@ check_data nowhere | nowhere contains no pets | give the folder
 check_data W/file | file contains no pets
 check_data W/circle | circle contains no pets
 check_data W/pets_none | list no picture
-check_data W/pets_latin | trainval.txt is not UTF-8 | save it as such
+check_data W/pets_latin | trainval.txt is not UTF-8 | save it as UTF-8
 check_data W/pets_species | trainval.txt, line | the second 1 (cat) or 2 (dog)
 check_data W/own_both | contains masks/ and annotations/ | remove one of the two
-check_data W/own_latin | train.txt is not UTF-8 | save it as such
-check_data W/own_overlap | c | a picture is for one thing
+check_data W/own_latin | train.txt is not UTF-8 | save it as UTF-8
+check_data W/own_overlap | c | a picture belongs to one part
 check nowhere:f | there is no file nowhere.py | give FILE:NAME
 check nowhere.py:f | there is no file nowhere.py | give FILE:NAME
 check nowhere.py | nowhere.py | give FILE:NAME
@@ -575,8 +575,8 @@ pets_overlap | listed 2 times | a test picture must not be trained on
 pets_none | list no picture
 pets_one | has no pictures for train | at least 2 in trainval.txt
 pets_no_picture | has no pictures for test | 1 in test.txt
-pets_latin | trainval.txt is not UTF-8 | save it as such
-pets_utf16 | trainval.txt is not UTF-8 | save it as such
+pets_latin | trainval.txt is not UTF-8 | save it as UTF-8
+pets_utf16 | trainval.txt is not UTF-8 | save it as UTF-8
 pets_no_list | trainval.txt does not exist, or is not a file | restore it
 pets_list_folder | trainval.txt does not exist, or is not a file | restore it
 pets_list_fifo | trainval.txt does not exist, or is not a file | restore it
@@ -606,7 +606,7 @@ pets_trimap_four | has only 1, 2 and 3 | restore it
 pets_trimap_colours | has only 1, 2 and 3 | restore it
 pets_trimap_small | pixels, its picture | restore one of them
 own_three | a.png has the values | name the value of the object with --mask_value
-own_soft | a.png has | edges are soft | save as PNG, not JPEG
+own_soft | a.png has | edges are soft | save it as PNG, not JPEG
 own_small | a.png has 36 x 20 pixels | draw it on this picture
 own_no_black | a.png has the values 1 and 2, none of them black | --mask_value
 own_mask_text | a.png cannot be read (not a picture) | restore it
@@ -630,7 +630,7 @@ own_unknown | train.txt names z | remove its name from the list
 own_twice | train.txt names a, and so does train.txt | remove one of the two
 own_overlap | names c, and so does train.txt | remove one of the two
 own_traversal | train.txt names ../../etc/passwd | remove its name from the list
-own_latin | train.txt is not UTF-8 | save it as such
+own_latin | train.txt is not UTF-8 | save it as UTF-8
 own_no_valid | has no valid pictures | write the names
 own_only_test | has no train pictures | write the names
 own_no_pictures | images contains no picture that can be used
@@ -877,9 +877,9 @@ FUNCTIONS = {
     'smooth=-1: must be above 0': lambda w: TverskyLoss(smooth=-1),
     'must both be (B, 1, H, W) and equal':
         lambda w: confusion(torch.zeros(4, 4), torch.zeros(4, 4)),
-    '16 pixels are not what they must be: 0 or 1 in a prediction (threshold it':
+    '16 pixels have wrong values: a prediction has 0 or 1 (threshold it':
         lambda w: dice(torch.full((1, 1, 4, 4), .5), torch.zeros(1, 1, 4, 4)),
-    'in a mask (is it a trimap? see trimap_to_mask)':
+    'a mask 0, 1 or 255 (is it a trimap? see trimap_to_mask)':
         lambda w: scores(confusion(torch.zeros(1, 1, 4, 4), torch.full((1, 1, 4, 4), 2))),
     'no image was counted: call update(logits, mask) first':
         lambda w: SegmentationMeter().compute(),
@@ -918,7 +918,7 @@ FUNCTIONS = {
     'Tensor of shape (2, 3, 4, 4) and type uint8 is not a picture':
         lambda w: as_image(torch.zeros(2, 3, 4, 4, dtype=torch.uint8)),
     'the picture cannot be read (not a picture): restore it': lambda w: opened(b'GIF'),
-    'which PETSEG_MAX_PIXELS raises for a command, and PIL.Image.MAX_IMAGE_PIXELS for a program':
+    'PETSEG_MAX_PIXELS for a command, or with PIL.Image.MAX_IMAGE_PIXELS in a program':
         lambda w: opened(w/'pictures'/'endless.png'),
     'absent.png does not exist, or is not a file': lambda w: look(w/'absent.png', 32),
     "'1 5 3 2' cannot be the run lengths of 4 x 4 pixels: use ascending pairs":
@@ -941,7 +941,8 @@ FUNCTIONS = {
     'a transform returned Image and uint8 (16, 16)':
         lambda w: transformed(w, lambda image, mask, seed: (Image.fromarray(image), mask)),
     'size=0: use 1 or more pixels': lambda w: PetDataset(no_pets(w/'pets'), size=0),
-    'train.txt names z, and images/ holds no such picture': lambda w: scan_own(w/'own_unknown'),
+    'train.txt names z, but images/ contains no such picture':
+        lambda w: scan_own(w/'own_unknown'),
     'a.png has 256 values, so its edges are soft':
         lambda w: read_mask(w/'own_soft'/'masks'/'a.png'),
     'threshold=0: must be a probability between 0 and 1':

@@ -192,7 +192,7 @@ def test_the_command_writes_beside_the_checkpoint(small_checkpoint, tmp_path, ca
     (tmp_path/'best.pt').write_bytes(small_checkpoint.read_bytes())
     # a run's folder stands for its best.pt
     status, out, _ = said(capsys, tmp_path, '--format', 'safetensors')
-    assert status == 0 and 'against PyTorch, on eight photographs: largest difference' in out
+    assert status == 0 and 'compared with PyTorch on eight photographs: largest difference' in out
     assert out.rstrip().endswith(' MB')
     assert sorted(p.name for p in tmp_path.iterdir()) == ['best.pt', 'best.safetensors']
 
@@ -203,7 +203,7 @@ def test_the_command_writes_beside_the_checkpoint(small_checkpoint, tmp_path, ca
     (['--data_path', 'pets'], 'give both or neither'),
     (['--out', 'pet.pb'], 'a file of --format onnx ends in .onnx'),
     (['--out', 'nowhere/pet.onnx'], 'nowhere does not exist: create that folder'),
-    (['--quantize', 'int8'], 'name their folder with --data_path'),
+    (['--quantize', 'int8'], 'give their folder with --data_path'),
     (['--quantize', 'int8', '--data_path', 'nowhere'], 'nowhere contains no pets')])
 def test_bad_input_is_one_line(small_checkpoint, tmp_path, monkeypatch, capsys, flags, words):
     monkeypatch.chdir(tmp_path)

@@ -245,7 +245,7 @@ def test_a_worker_that_was_killed_is_one_line_and_nothing_is_lost(toy_pets, tmp_
         run_command(lambda argv: fit_small(toy_pets, tmp_path, [KillWorker], workers=1), [])
     line, = said.getvalue().splitlines()
     assert end.value.code == 2 and '--workers' in line
-    assert 'a worker that prepares pictures was killed' in line
+    assert 'a process that loads pictures was killed' in line
     assert len(fit_small(toy_pets, tmp_path)) == 3
 
 

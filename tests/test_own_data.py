@@ -133,9 +133,9 @@ MISTAKES = [
                   'name the value of the object with --mask_value'),
     (colours, 'has the values 0,0,255 and 255,0,0, none of them black: '
               'name the value of the object with --mask_value'),
-    (jpeg, 'Bengal_43.jpg has 66 values, so its edges are soft: count what is brighter than the '
-           'middle as the object, with --mask_value ">127"'),
-    (antialiased, 'values, so its edges are soft: count what is brighter'),
+    (jpeg, 'Bengal_43.jpg has 66 values, so its edges are soft: count the bright pixels as '
+           'the object, with --mask_value ">127"'),
+    (antialiased, 'values, so its edges are soft: count the bright pixels'),
     (instances, 'masks/Bengal_43.png has 31 values (0, 1, 2, 3, … and 30): name the value of the '
                 'object with --mask_value, or count all but the background as the object with '
                 '--mask_value nonzero'),
@@ -524,7 +524,7 @@ def test_a_ring_is_as_wide_as_its_line(own):
 
 
 @pytest.mark.parametrize('values, line', [
-    (('>abc', ''), '>abc is no threshold'), (('', '<nan'), '<nan is no threshold'),
+    (('>abc', ''), '>abc is not a threshold'), (('', '<nan'), '<nan is not a threshold'),
     (('nonzero', '255'), '--border_value 255 covers all pixels of the object'),
     (('', '255'), '--border_value 255 covers all pixels of the object')])
 def test_values_that_cannot_be_right_are_named(own, values, line):
@@ -534,12 +534,12 @@ def test_values_that_cannot_be_right_are_named(own, values, line):
 
 LAYOUTS = dict( # what its files are called, and the line
     coco=(['images/a.jpg', 'annotations/instances_default.json'],
-          'annotations/ with 1 .json): JSON of COCO is not read: export masks'),
-    roboflow=(['train/a.jpg', 'train/_annotations.coco.json'], 'JSON of COCO is not read'),
+          'annotations/ with 1 .json): JSON of COCO is not supported: export masks'),
+    roboflow=(['train/a.jpg', 'train/_annotations.coco.json'], 'JSON of COCO is not supported'),
     ade20k=(['images/a.jpg', 'annotations/a.png'],
             '(images/ with 1 .jpg; annotations/ with 1 .png): if annotations/ contains the masks, '
             'rename it to masks/'),
-    labelme=(['images/a.jpg', 'annotations/a.json'], 'if annotations/ holds the masks, call it'),
+    labelme=(['images/a.jpg', 'annotations/a.json'], 'if annotations/ contains the masks, rename'),
     boxes=(['images/a.jpg', 'annotations/a.xml'], 'with 1 .xml): pictures belong in images/'),
     kaggle=(['images/images/a.jpg', 'annotations/annotations/trimaps/a.png'],
             'move what is in annotations/annotations/ up into annotations/ and what is in '
@@ -772,7 +772,7 @@ def test_photos_are_listed_whose_masks_may_not_be_turned(own, turn, size, is_lis
     size = size[::-1] if turn > 4 else size
     Image.open(record.mask).resize(size, Image.NEAREST).save(record.mask)
     said = check_data(own)
-    assert ('rotated photo           Bengal_43.jpg (EXIF orientation' in said) == is_listed, said
+    assert ('rotated photo          Bengal_43.jpg (EXIF orientation' in said) == is_listed, said
 
 
 def test_pictures_to_score_are_named_in_a_list(own, tmp_path):
