@@ -336,7 +336,7 @@ train --device mps --data_path W/pets | this machine has no mps device | use aut
 train --device cuda --data_path W/pets | this machine has no cuda device | use auto or cpu
 train --encoder_weights imagenet | encoder_weights='imagenet' | none for a unet
 train --recipe mine | --recipe | invalid choice: 'mine'
-train --recipe ours --config x | --config and --recipe | give one
+train --recipe ours --config x | --config and --recipe | give only one
 train --model resnet34_unet --width 8 --data_path W/pets | --width is for --model unet
 train --nope | unrecognized arguments: --nope
 train word | unrecognized arguments: word
@@ -551,7 +551,7 @@ check W/code/latin.py:my_dice | latin.py cannot be imported
 check W/code/book.ipynb:my_dice | book.ipynb cannot be imported
 check W/code/cells.ipynb:my_dice | cells.ipynb cannot be imported
 check W/code/cell.ipynb:my_dice | cell.ipynb cannot be imported
-check W/code/empty.py | empty.py: nothing to check | such as MyUNet
+check W/code/empty.py | empty.py: nothing to check | as MyUNet does
 check W/code/nothing | nothing: nothing to check
 check W/code/fifo.py | fifo.py: nothing to check
 '''
@@ -718,8 +718,8 @@ eps.png | cannot be read (not a picture) | restore it, or leave it out
 cut.png | cannot be read ( | restore it, or leave it out
 cut_jpeg.png | cannot be read (image file is truncated | restore it, or leave it out
 head.png | cannot be read ( | restore it, or leave it out
-bomb.png | cannot be read (more than 400,000,000 pixels | PETSEG_MAX_PIXELS raises | leave it out
-endless.png | cannot be read (more than 400,000,000 pixels | PETSEG_MAX_PIXELS raises | leave it out
+bomb.png | cannot be read (more than 400,000,000 pixels | with PETSEG_MAX_PIXELS | leave it out
+endless.png | cannot be read (more than 400,000,000 pixels | with PETSEG_MAX_PIXELS | leave it out
 flat.png | cannot be read ( | restore it, or leave it out
 hollow.png | cannot be read ( | restore it, or leave it out
 gif.png | cannot be read ( | restore it, or leave it out

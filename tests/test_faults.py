@@ -211,7 +211,7 @@ def test_a_clock_that_goes_back_overwrites_no_run(toy_pets, tmp_path, monkeypatc
     before = whole_files(tmp_path)
     with pytest.raises(SystemExit) as end, redirect_stderr(io.StringIO()) as said:
         train.petseg_train(flags)
-    assert end.value.code == 2 and '20261025-023000-unet is there already' in said.getvalue()
+    assert end.value.code == 2 and '20261025-023000-unet exists already' in said.getvalue()
     assert whole_files(tmp_path) == before
 
 
