@@ -41,11 +41,11 @@ class _Joining(_Block):
     def inputs(self, n=2, _=8): return [torch.randn(n, 8, 8, 8), torch.randn(n, 4, 16, 16)]
 
 # %% ../../nbs/workshop/check/blocks.ipynb #822f8dc0
-@probe('keeps height and width, makes the channels', _DOUBLE_CONV)
+@probe('keeps height and width, gives out_channels', _DOUBLE_CONV)
 def _double_shape(block):
     causes = {
         (2, 8, 10, 12): 'something halves the size: a stride of 2 or a pooling',
-        (2, 3, 20, 24): 'the last convolution goes back to in_channels'}
+        (2, 3, 20, 24): 'the last convolution returns to in_channels'}
     x = torch.randn(2, 3, 20, 24)
     model = build_model(block.make, 3, 8, inputs=[x])
     output_of(model, x, expected=(2, 8, 20, 24), causes=causes)
@@ -71,7 +71,7 @@ def _res_causes(channels, stride):
         (2, channels, 6, 6): 'the size is halved twice: two layers in a row have the stride',
         (2, 8, 11, 12): 'the last convolution makes in_channels'}
     if stride == 2: return causes | {(2, channels, 21, 24): 'the stride is ignored'}
-    return causes | {(2, 2 * channels, 21, 24): 'the shortcut is concatenated; it is added'}
+    return causes | {(2, 2 * channels, 21, 24): 'the shortcut is concatenated; it should be added'}
 
 def _failed_addition(model, x, args, out):
     "Why the two branches of a residual block can't be added; empty if they can, or it is unclear"
@@ -87,7 +87,8 @@ def _failed_addition(model, x, args, out):
                 'stride')
     if min(s[2] for s in shapes[:2]) < .7 * out[2] and late:
         return ('the shortcut halves the size twice' if 'pool' in late[0].name or weights_of(
-            late[0])[0].shape[2] == 1 else 'both convolutions have the stride; the first has it')
+            late[0])[0].shape[2] == 1 else 'both convolutions have the stride; only the first '
+                                           'should have it')
     if max(s[2] for s in shapes[:2]) > 1.5 * out[2]:
         return ('the 1×1 convolution of the shortcut has no stride' if halving else
                 'no layer has the stride')
@@ -95,18 +96,18 @@ def _failed_addition(model, x, args, out):
 
 # %% ../../nbs/workshop/check/blocks.ipynb #401f90b1
 _UP_CAUSES = {
-    (2, 12, 9, 12): 'the map is not doubled, and the skip was made to fit it',
+    (2, 12, 9, 12): 'the map is not doubled, and the skip was resized to fit it',
     (2, 12, 36, 48): 'the size is doubled twice',
     (2, 8, 18, 24): 'the last layer makes skip_channels',
-    (2, 16, 18, 24): 'the joined map comes back as it is: a DoubleConv is missing',
-    (2, 24, 18, 24): 'the joined map comes back as it is: a DoubleConv is missing'}
+    (2, 16, 18, 24): 'the joined map is returned unchanged: a DoubleConv is missing',
+    (2, 24, 18, 24): 'the joined map is returned unchanged: a DoubleConv is missing'}
 
 def _joined_output(block, channels, height, width, causes={}):
     x, skip = torch.randn(2, 16, 9, 12), torch.randn(2, channels, height, width)
     model = build_model(block.make, 16, channels, 12, inputs=[x, skip])
     return output_of(model, x, skip, expected=(2, 12, height, width), causes=causes)
 
-@probe("doubles the size to the skip's, makes the channels", _UP_CONV)
+@probe("doubles the size to the skip's, gives out_channels", _UP_CONV)
 def _up_shape(block):
     _joined_output(block, 8, 18, 24, _UP_CAUSES)
     return '(2, 16, 9, 12) and a skip of (2, 8, 18, 24) became (2, 12, 18, 24)'
@@ -114,7 +115,7 @@ def _up_shape(block):
 # %% ../../nbs/workshop/check/blocks.ipynb #04b8f03a
 @probe('fits an odd skip', _UP_CONV)
 def _up_odd(block):
-    smaller = {(2, 12, 18, 24): 'the skip was made to fit the map; the skip sets the size'}
+    smaller = {(2, 12, 18, 24): 'the skip was resized to fit the map, but the skip sets the size'}
     failed = {}
     for size in (19, 25), (19, 24), (18, 25):
         try: _joined_output(block, 8, *size, smaller)
@@ -331,7 +332,7 @@ def _res_identity(block):
              ('no ReLU follows the addition', x), ('the sum is divided by 2', F.relu(x) / 2)]
     name, cause = closest(y, {'': right}, wrong, 1e-4)
     if name is None:
-        raise Wrong('with all parameters at 0, the output should be ReLU(input), and it is '
+        raise Wrong('with all parameters at 0, the output should be ReLU(input), but it is '
                     f'{"something else" if y.any() else 0}', cause)
     return 'with all parameters at 0, the output is ReLU(input)'
 

@@ -203,7 +203,7 @@ _HINTS = {
         'the result is cut off from the graph: a threshold, .item(), .detach(), numpy or no_grad',
     r'backward through the graph a second time':
         'a loss of an earlier step is still in the sum: add loss.item() or loss.detach()',
-    r'allocate memory|MemoryError': 'more memory was asked for than a checker allows',
+    r'allocate memory|MemoryError': 'the code asked for more memory than a checker allows',
     r'Expected more than 1 value per channel':
         'BatchNorm in training mode got one value per channel: the map has shrunk to one pixel',
     r'inplace operation|in-place operation':

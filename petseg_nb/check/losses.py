@@ -289,8 +289,8 @@ def _metric_parts(metric):
             changed[..., row:row + 16, column:column + 16] *= -1
             blind += metric((metric.takes(changed), m)) == before
     if not blind: return 'a prediction that is inverted anywhere has another score'
-    raise Wrong(f'in {blind} of 16 parts of the picture, the prediction may be inverted, and the '
-                'score stays', 'only a part of the picture is compared: an index or a crop')
+    raise Wrong(f'in {blind} of 16 parts of the picture, inverting the prediction does not change '
+                'the score', 'only a part of the picture is compared: an index or a crop')
 
 @probe('leaves its inputs as they were', _METRIC)
 def _metric_inputs(metric):

@@ -87,7 +87,7 @@ def _net_sizes(net):
                        causes=turned)
         except Wrong as w:
             raise Wrong(f'a picture of {n}×{n} works, one of {n}×{wide} does not: {w.evidence}',
-                        w.cause if w.cause in turned.values() else 'a size is written into the '
+                        w.cause if w.cause in turned.values() else 'a size is hard-coded in the '
                         'model: take it from the shape of a map instead', line=w.line) from None
         odd, _ = try_calls(model, torch.randn(1, 3, n + 11, n + 5))
     if odd: return f'{n}×{wide} too; odd sizes raise an error, so pad or resize pictures first'
@@ -360,12 +360,12 @@ def _net_alike(net):
     for (i, c), names, norm, act in zip(convs, steps, with_norm, with_act):
         where = f'the convolution of {shape_of(weights_of(c)[0])} at {c.out.shape[2]} pixels'
         if act and not norm and sum(with_norm) > .7 * len(convs):
-            raise Wrong(f'{where} has no BatchNorm after it, as the others have',
+            raise Wrong(f'{where} has no BatchNorm after it, unlike the others',
                         'a BatchNorm is missing there', line=c.line)
         joins = any(name.startswith(('cat', 'concat', 'interp', 'upsample', 'pixel'))
                     for name in names)
         if norm and not act and not joins and sum(with_act) > .7 * len(convs):
-            raise Wrong(f'{where} has no ReLU after it, as the others have',
+            raise Wrong(f'{where} has no ReLU after it, unlike the others',
                         'a ReLU is missing there', line=c.line)
     return _like_counts([c.out.shape[2] for i, c in convs if i < turn],
                         [c.out.shape[2] for i, c in convs if i > turn])

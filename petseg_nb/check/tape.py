@@ -32,7 +32,7 @@ def build_model(
 ) -> nn.Module: # in training mode, its weights the same at each call
     "The student's model"
     if isinstance(make, nn.Module):
-        raise Wrong('got a model that is made already',
+        raise Wrong('got an instance of a model',
                     'pass the class itself, without parentheses')
     torch.manual_seed(0)
     model = run_theirs(make, *args)

@@ -235,7 +235,7 @@ def _step_cause(step, model, moved, slope, frozen, n):
         return 'something besides optimizer.step() changes the weights: clamp_, or a line by hand'
     ratio = (moved.norm() / slope.norm()).item()
     if not ratio:
-        return 'no gradient comes to the weights: detach(), .data or no_grad between model and loss'
+        return 'no gradient reaches the weights: detach(), .data or no_grad between model and loss'
     if abs(ratio - n) < .1:
         return 'the loss is multiplied by the number of pictures: it is a mean already'
     if F.cosine_similarity(moved, slope, 0) > .995 and ratio > 1:
