@@ -72,7 +72,7 @@ def _step_runs(step):
                     'part of the batch is left out')
     if count > 4:
         raise Wrong(f'the model was called {n} times for one batch', 'forward runs more than once: '
-                    'each call takes its time, and moves the statistics of BatchNorm')
+                    'each call takes time, and updates the statistics of BatchNorm')
     return f'{float(loss):.4f}', _PARTS.format(n) if n > 1 else ''
 
 _PARTS = ('the batch goes through in {} parts, whose gradients are added: right, but BatchNorm '

@@ -12,8 +12,8 @@ from ..core.config import CHOICES, TrainConfig
 
 # %% ../../nbs/workshop/cli/check.ipynb #8fe49cde
 def _check_data(argv):
-    parser = argparse.ArgumentParser('petseg_check_data', description='Check the files of a '
-                                                                      'dataset.')
+    parser = argparse.ArgumentParser('petseg_check_data',
+                                     description='Check the files of a dataset.')
     parser.add_argument('data_path', help='folder that contains images/ and annotations/, or its '
                         'parent; for your own pictures, the folder that contains images/ and '
                         'masks/')
