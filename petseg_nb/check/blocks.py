@@ -87,7 +87,7 @@ def _failed_addition(model, x, args, out):
                 'stride')
     if min(s[2] for s in shapes[:2]) < .7 * out[2] and late:
         return ('the shortcut halves the size twice' if 'pool' in late[0].name or weights_of(
-            late[0])[0].shape[2] == 1 else 'both convolutions have the stride; it belongs in the first')
+            late[0])[0].shape[2] == 1 else 'both convolutions have the stride; the first needs it')
     if max(s[2] for s in shapes[:2]) > 1.5 * out[2]:
         return ('the 1×1 convolution of the shortcut has no stride' if halving else
                 'no layer has the stride')
