@@ -262,7 +262,7 @@ def test_links_of_notebooks_resolve(name):
             continue
         path, _, anchor = target.partition('#')
         page = (NBS/name).parent/path if path else NBS/name
-        assert page.is_file(), f'{name} links {target}, which is not there'
+        assert page.is_file(), f'{name} links {target}, which does not exist'
         if not anchor: continue
         code = '\n'.join(source(c) for c in cells(page) if c['cell_type'] == 'code')
         symbols = re.findall(r'^(?:def|class) (\w+)', code, re.M)
@@ -275,7 +275,7 @@ def test_links_of_markdown_files_resolve(name):
     for target in map(''.join, targets((ROOT/name).read_text(encoding='utf-8'))):
         path = target.removeprefix(BLOB).partition('#')[0]
         if path and not path.startswith('http'):
-            assert (ROOT/path).exists(), f'{name} links {target}, which is not there'
+            assert (ROOT/path).exists(), f'{name} links {target}, which does not exist'
 
 
 def test_each_term_of_the_glossary_is_taught_where_it_says():
