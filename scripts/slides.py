@@ -53,7 +53,7 @@ def slides(page, folder):
 
 
 def main(site):
-    pages = [site/'course'/f"{re.sub(r'^[0-9]+_', '', path.stem)}.html"
+    pages = [site/'course'/f"{re.sub(r'^\d+[a-zA-Z0-9]*_', '', path.stem)}.html"
              for path in sorted(NBS.glob('course/*.ipynb'))]
     if not all(page.is_file() for page in pages): return # only README.md was rendered
     shown = [slide for page in pages
