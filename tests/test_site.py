@@ -389,6 +389,14 @@ def test_logo_has_a_size():
     assert logo.get('width') and logo.get('height')
 
 
+def test_llms_has_the_address_that_nbdev_gives_each_page(site):
+    llms = (NBS/'llms.txt').read_text(encoding='utf-8')
+    for name in CHAPTERS:
+        front = yaml.safe_load(source(cells(site/name)[0]).strip().strip('-'))
+        page = Path(name).with_name(front['output-file']).as_posix()
+        assert f"({CFG['doc_host']}{CFG['doc_baseurl']}/{page})" in llms, f'{name} is at {page}'
+
+
 # What Quarto makes of them
 
 PAGE = '''<html><head>
