@@ -3,7 +3,7 @@ models) from the modules: python scripts/reference.py"""
 import inspect, json, re
 from configparser import ConfigParser
 from importlib import import_module
-from pathlib import Path
+from pathlib import Path, PurePath
 
 ROOT = Path(__file__).parent.parent
 TASKS = {
@@ -64,7 +64,7 @@ def chapters():
 
 def address(notebook):
     "Where nbdev puts a page of the site: without the number in front of its name"
-    return re.sub(r'(^|/)\d+_', r'\1', notebook).replace('.ipynb', '.html')
+    return re.sub(r'(^|/)\d+[a-zA-Z0-9]*_', r'\1', notebook).replace('.ipynb', '.html')
 
 
 def meaning(symbol):
@@ -72,6 +72,8 @@ def meaning(symbol):
     if callable(symbol): return inspect.getdoc(symbol).split('\n\n')[0].replace('\n', ' ')
     kind = type(symbol).__name__
     if isinstance(symbol, int): return f'{kind}: {symbol}'
+    if isinstance(symbol, PurePath): return f'path: {symbol.name}'
+    if isinstance(symbol, str) and len(symbol) < 40: return f'{kind}: {symbol}'
     if not isinstance(symbol, (dict, tuple, list)): return kind
     parts = [getattr(part, '__name__', str(part)) for part in symbol]
     return f"{kind}: {', '.join(parts[:6])}{', …' * (len(parts) > 6)}"

@@ -127,8 +127,8 @@ class Report:
     def _repr_html_(self): # for Jupyter
         shown, left = self._shown()
         address, name = f'{_CHAPTERS}{self.chapter}.ipynb', self.chapter.rpartition('/')[2]
-        text = f'<p><b>{html.escape(self.summary)}</b></p><table>' + ''.join(
-            map(_finding_html, shown)) + '</table>'
+        text, rows = f'<p><b>{html.escape(self.summary)}</b></p>', ''.join(map(_finding_html, shown))
+        if rows: text += f'<table>{rows}</table>' # Quarto warns of a table without rows
         if left: text += f'<p><code>report.all</code> shows {left} more.</p>'
         if self.passed: return text
         return text + f'<p>Read on in <a href="{address}">chapter {name}</a>.</p>'
