@@ -133,7 +133,7 @@ def update_average(
     model:torch.nn.Module, # after its step
     decay:float, # share of the average that stays, from 0 to 1
 ):
-    "Move the weights and running statistics of `average` towards those of `model`"
+    "Move the weights and running statistics of `average` a little towards `model`"
     for mean, value in zip(average.state_dict().values(), model.state_dict().values()):
         if mean.is_floating_point(): mean.lerp_(value, 1 - decay)
         else: mean.copy_(value)                          # BatchNorm's count of batches
