@@ -415,7 +415,7 @@ REVIEWED = [
     (check_up_conv, changed(MyUpConv, forward=pads_swapped), {}, 'F.pad takes'),
     (check_res_block, made(MyResBlock, by_channels), {}, 'by the channels alone'),
     (check_unet, changed(MyUNet, forward=red_only), {}, 'does not use all channels'),
-    (check_unet, Views, {}, 'no upsampling'),
+    (check_unet, Views, {}, 'not upsampling'),
     (check_metric, one_without_pet, {}, 'whatever is predicted'),
     (check_dice_loss, constant_if_empty, {}, 'a constant is returned'),
     (check_dataset, NormalisedTwice, {}, 'normalised twice'),

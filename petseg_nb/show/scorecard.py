@@ -187,7 +187,7 @@ def seen_note(
     pictures:int, # how many there are
     split:str, # 'valid' or 'test'
 ) -> str: # without a full stop
-    "What to say beside a score"
+    "A note on what the model has seen, to print with a score"
     kind = 'validation' if split == 'valid' else split
     if not any(seen.values()): return f'the model has seen none of these {pictures} {kind} pictures'
     return (f'of these {pictures} {kind} pictures, the model has learned from {seen["train"]}, '
@@ -199,7 +199,7 @@ def empty_note(
     pictures:int, # how many there are
     size:int, # side of the network's pictures, in pixels
 ) -> str: # without a full stop
-    "What to say beside a score, because an empty answer to an empty mask is right"
+    "A note on empty masks, to print with a score: an empty answer to them is right"
     return f'empty at {size} x {size}, where an empty answer scores 1: {empty} of {pictures} masks'
 
 def _score_of_others(others):
@@ -210,7 +210,7 @@ def closing_report(
     summary:dict, # what `petseg_evaluate` writes as `summary.json`
     folder:Path, # where its files are
 ) -> str: # lines of text
-    "What `petseg_evaluate` says at the end"
+    "What `petseg_evaluate` prints at the end"
     s, best = summary, summary['best_threshold_on_valid']
     values = ''.join(f'{name} {s[name]}, ' for name in ('mask_value', 'border_value') if s[name])
     lines = [f"{s['all']['pictures']} {s['split']} pictures, {values}border counted as "
