@@ -156,7 +156,8 @@ def _data_mask(data):
     raise Wrong(f'its values are {few}', _first(_mask_causes(set(values))))
 
 def _mask_causes(values):
-    return [('no pixel is pet: was the trimap compared with the right value?', values == {0}),
+    return [('no pixel is pet: was the trimap compared with the right value? (ToTensor divides it '
+             'by 255)', values == {0}),
             ('every pixel is pet: was the trimap compared with the right value?', values == {1}),
             ('this is the trimap: 1 is pet, 2 background, 3 border; see trimap_to_mask',
              values <= {1, 2, 3}),
@@ -227,14 +228,25 @@ def _corners_apart(pet):
 def _data_colours(data):
     if not data.folder: return _UNKNOWN
     (seen, like), drawn = _colours_seen(data), _DRAWN
+    if n := _running_over(torch.stack([image.float() for image, _ in data.items])):
+        raise Wrong(f'in {n} of {len(data.items)} pictures, many pixels jump from one end of a '
+                    'channel to the other', _RAN_OVER)
     if like(drawn): return 'orange pets on blue ground stay orange'
     changes = ', '.join(f'{value:.3g}' for value in seen.tolist())
     raise Wrong('orange pets on blue ground are no longer so: red, green and blue change by '
                 f'{changes}', _first([
                     ('blue and red are swapped: cv2.imread gives BGR', like(drawn.flip(0))),
                     ('the pictures are converted to grey', like(torch.ones(3))),
-                    ('the channels are mixed up, or uint8 arithmetic ran over: 200 + 60 is 4',
-                     True)]))
+                    ('the channels are mixed up', True)]))
+
+_RAN_OVER = 'uint8 arithmetic ran over, where 200 + 60 is 4: compute in floats, and clip'
+
+def _running_over(x):
+    "In how many of the pictures `(n, 3, H, W)` one channel jumps from pixel to pixel"
+    jumps = x.diff(dim=3).abs() / (x.max() - x.min()).clamp_min(1e-9)  # (n, 3, H, W - 1)
+    alone = ((jumps > .7).sum(1) == 1) & ((jumps < .35).sum(1) == 2)
+    n = int((alone.flatten(1).float().mean(1) > .03).sum())
+    return n if n > 2 else 0
 
 # %% ../../nbs/workshop/check/data.ipynb #6101361a
 def _edges(

@@ -290,7 +290,8 @@ def _metric_parts(metric):
             blind += metric((metric.takes(changed), m)) == before
     if not blind: return 'a prediction that is inverted anywhere scores otherwise'
     raise Wrong(f'in {blind} of 16 parts of the picture, the prediction may be inverted, and the '
-                'score stays', 'only a part of the picture is compared: an index or a crop')
+                'score stays', 'only a part of the picture is compared: an index or a crop'
+                if blind < 16 else '')
 
 @probe('leaves its inputs as they were', _METRIC)
 def _metric_inputs(metric):
