@@ -264,7 +264,7 @@ def _metric_empty(metric):
     m[1] = 0 # a pet is found where there is none
     both, alone = (metric((metric.takes(z[:n]), m[:n])) for n in (2, 1))
     if abs(both - alone) < .004: return evidence, SKIPPED
-    if abs(both - (alone + 1) / 2) < .004:
+    if alone and abs(both - (alone + 1) / 2) < .004: # 0: the pet in the other picture is not seen
         raise Wrong(f'a picture without a pet, in which {int((z[1] > 0).sum())} pixels are '
                     'predicted, scores 1', 'an empty mask scores 1 whatever is predicted: only an '
                     'empty prediction deserves that')
