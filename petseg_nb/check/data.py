@@ -244,8 +244,10 @@ _RAN_OVER = 'uint8 arithmetic ran over, where 200 + 60 is 4: compute in floats, 
 def _running_over(x):
     "In how many of the pictures `(n, 3, H, W)` one channel jumps from pixel to pixel"
     jumps = x.diff(dim=3).abs() / (x.max() - x.min()).clamp_min(1e-9)  # (n, 3, H, W - 1)
-    alone = ((jumps > .7).sum(1) == 1) & ((jumps < .35).sum(1) == 2)
-    n = int((alone.flatten(1).float().mean(1) > .03).sum())
+    wide, some = jumps > .7, jumps > .35
+    alone, between = (part.flatten(1).float().mean(1) for part in (
+        (wide.sum(1) == 1) & (some.sum(1) == 1), (some & ~wide).any(1)))
+    n = int(((alone > .015) & (alone > between)).sum()) # noise has more jumps that are less wide
     return n if n > 2 else 0
 
 # %% ../../nbs/workshop/check/data.ipynb #6101361a
