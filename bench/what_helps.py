@@ -4,7 +4,8 @@
     python bench/what_helps.py pets RESULTS.jsonl [--seeds 0 1 2] [--size 96] [--steps 480]
 
 `pets` is the folder that scripts/pretrained.py makes. Four trainings differ in one thing each: UNet
-on three breeds, UNet on all 37, LiteUNet, and LiteUNet with ImageNet weights. All else is the same:
+on three breeds, UNet on all 37, LiteUNet, and LiteUNet with ImageNet weights (both with a decoder
+up to full size, which the package's LiteUNet no longer has). All else is the same:
 AdamW with a peak rate of 0.001, one cycle, the preset `strong`, batches of 16, BCE + Dice, and the
 number of optimiser steps. The score is the mean Dice of the test pictures at their original size,
 of the epoch with the best validation Dice. Each training adds a line to RESULTS.jsonl; those that
@@ -21,12 +22,16 @@ from petseg_nb.core.config import TrainConfig
 from petseg_nb.core.device import keep_memory
 from petseg_nb.data import PetDataset, pet_dataloaders
 from petseg_nb.datasets.own import parts_to_train
-from petseg_nb.evaluation import evaluate, summarize_pictures
+from petseg_nb.evaluation import evaluate
 from petseg_nb.inference import predict_probabilities
+from petseg_nb.lite_unet import LiteUNet
+from petseg_nb.resnet34_unet import MODELS
+from petseg_nb.show.scorecard import summarize_pictures
 from petseg_nb.training import fit
 from scipy.stats import ttest_rel
 
 THREE = 'Abyssinian', 'Bengal', 'american_bulldog'
+MODELS['lite_unet'] = partial(LiteUNet, widths=(128, 64, 48, 32, 16))
 LITE = dict(model='lite_unet', normalization='half')
 WAYS = {'UNet, three breeds': dict(breeds=THREE, model='unet', width=16),
         'UNet, 37 breeds': dict(model='unet', width=16),

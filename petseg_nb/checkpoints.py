@@ -94,18 +94,19 @@ def load_checkpoint(
     path = PRETRAINED if str(path) == 'pretrained' else Path(path)
     if path.is_dir(): path = path/'best.pt'
     if not path.is_file():
-        raise UserError(f'{path} is not there, or is no file: give best.pt or last.pt of a run')
+        raise UserError(f'{path} does not exist, or is not a file: give best.pt or last.pt of a '
+                        'run')
     if path.suffix.lower() not in CHECKPOINTS:
-        raise UserError(f'{path} can not be loaded: a checkpoint ends in '
+        raise UserError(f'{path} cannot be loaded: a checkpoint ends in '
                         f'{" or ".join(CHECKPOINTS)}: give best.pt or last.pt of a run')
     read = read_safetensors if path.suffix.lower() == '.safetensors' else _read_pickle
     try: state = read(path)
     except PermissionError: raise
     except Exception: # whatever a stranger's file makes a reader raise
-        reason = ('it is cut off, no checkpoint, or holds more than tensors and plain types: give '
-                  'best.pt or last.pt of a run')
+        reason = ('it is cut off, is not a checkpoint, or contains more than tensors and plain '
+                  'types: give best.pt or last.pt of a run')
     else: reason = _unfit(state)
-    if reason: raise UserError(f'{path} can not be loaded: {reason}')
+    if reason: raise UserError(f'{path} cannot be loaded: {reason}')
     return state | {part: _plain_names(state[part])
                     for part in ('weights', 'average') if part in state}
 
@@ -132,7 +133,7 @@ def load_model(
     path, # `best.pt` or `last.pt` of a run, its folder, an export in safetensors, or 'pretrained'
     device:str='auto', # 'auto', 'cpu', 'cuda' or 'mps'
 ) -> tuple[torch.nn.Module, TrainConfig]: # in `eval()` on its device, and what it was trained with
-    "The model of a checkpoint, with what it has `seen`; `UserError` for a file that holds none"
+    "The model of a checkpoint, with what it has `seen`; `UserError` for a file without one"
     state = load_checkpoint(path)
     config = replace(config_from(state['config'], path), device=pick_device(device).type)
     model = network_of(config)
@@ -162,7 +163,7 @@ def save_model(
 def model_for(
     config:TrainConfig, # model, width, normalization, seed, weights and encoder_weights
 ) -> torch.nn.Module: # on the CPU; `fit` moves it
-    "The model that a new run begins with; `UserError` if the weights do not fit it"
+    "The model that a new run starts from; `UserError` if the weights do not fit it"
     model = network_of(config)
     if config.encoder_weights != 'none':
         load = load_lite_encoder if config.model == 'lite_unet' else load_encoder

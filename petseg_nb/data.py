@@ -43,7 +43,7 @@ class PetRecord:
 
 # %% ../nbs/course/02_data.ipynb #fc3a8a0c
 def scan_pets(
-    path, # folder that holds `images/` and `annotations/`, or the folder around it
+    path, # folder that contains `images/` and `annotations/`, or its parent
 ) -> list: # of `PetRecord`, `trainval.txt` first, in the lists' order
     "The records of all listed pictures; `UserError` for a name that is listed twice"
     root, species, records = find_pets(path), {1: 'cat', 2: 'dog'}, []
@@ -101,7 +101,7 @@ class PetDataset(Dataset):
 
 # %% ../nbs/course/02_data.ipynb #be520b7b
 def pet_dataloaders(
-    path, # folder that holds `images/` and `annotations/`, or the folder around it
+    path, # folder that contains `images/` and `annotations/`, or its parent
     size:int=256, # side of the items, in pixels
     batch_size:int=16, # pictures per batch, of all processes together; the last may be smaller
     border:str='pet', # the trimap's border in the mask: 'pet', 'background' or 'ignore'
@@ -134,7 +134,7 @@ def set_epoch(
     epoch:int, # counted from 0
     start:int=0, # batches to leave out at its beginning
 ):
-    "Make the order and the transforms of `loader` those of `epoch`"
+    "Give `loader` the order and the transforms of `epoch`"
     if isinstance(getattr(loader, 'batch_sampler', None), EpochBatches):
         loader.batch_sampler.set_epoch(epoch, start)
         loader.dataset.set_epoch(epoch)
@@ -147,7 +147,7 @@ def normalize(
     mean=IMAGENET_MEAN, # of each colour, for pixels from 0 to 1
     std=IMAGENET_STD, # of each colour, likewise
 ) -> torch.Tensor: # `(B, 3, H, W)` float32, same device
-    "Pixels brought to mean 0 and standard deviation 1; `ValueError` for pixels that are not uint8"
+    "Pixels scaled to mean 0 and standard deviation 1; `ValueError` for pixels that are not uint8"
     if images.dtype != torch.uint8:
         raise ValueError(f'normalize takes uint8 pixels (0 to 255), not {images.dtype}: '
                          'was it called twice?')

@@ -99,7 +99,7 @@ class LiteUNet(nn.Module):
     "U-Net on EfficientNet-Lite0: `(B, 3, H, W)`, H and W at least 32, to logits `(B, 1, H, W)`"
     def __init__(self,
         num_classes:int=1, # channels of the logits; 1 for pet against background
-        widths:tuple=(128, 64, 48, 32, 16), # channels of each UpConv
+        widths:tuple=(96, 48, 32, 24), # channels of each UpConv; with under five, logits are resized
         encoder_weights:str|None=None, # 'imagenet', see `load_lite_encoder`; None for random ones
         normalization:str='half', # of uint8 pictures, see `Normalize`; ImageNet weights need 'half'
     ):
@@ -116,7 +116,7 @@ class LiteUNet(nn.Module):
         check_input(x, self.in_channels, self.min_size)
         maps = self.encoder(self.normalize(x))
         y = maps.pop()  # (B, 320, H/32, W/32)
-        for up in self.ups: y = up(y, maps.pop() if maps else None)  # … (B, 16, H, W)
+        for up in self.ups: y = up(y, maps.pop() if maps else None)  # … (B, 24, H/2, W/2)
         return match_size(self.head(y), x)  # (B, 1, H, W)
 
 MODELS['lite_unet'] = LiteUNet

@@ -60,7 +60,8 @@ def dice_loss(
     "1 − soft Dice (Milletari et al., 2016, without the squares)"
     logits, target, valid = prepare(logits, mask)
     if smooth <= 0:
-        raise ValueError(f'smooth={smooth}: must be above 0, or empty predicted empty is 0/0')
+        raise ValueError(f'smooth={smooth}: must be above 0, or an empty mask predicted empty '
+                         'gives 0/0')
     dims = (1, 2, 3) if per_image else (0, 1, 2, 3)
     p = logits.sigmoid() * valid
     overlap, total = (p * target).sum(dims), (p + target).sum(dims)  # (B,), or () over the batch
@@ -102,7 +103,7 @@ class BCEDiceLoss(nn.Module):
 
 # %% ../nbs/course/05_losses.ipynb #8809f203
 class FocalLoss(nn.Module):
-    "BCE that turns down the pixels already predicted well (Lin et al., 2017)"
+    "BCE with less weight on pixels that are already predicted well (Lin et al., 2017)"
     def __init__(self,
         alpha:float=0.25, # weight of pet pixels; background has 1 − alpha
         gamma:float=2., # 0 is weighted BCE; the larger, the less an easy pixel counts
@@ -122,7 +123,7 @@ class FocalLoss(nn.Module):
 
 # %% ../nbs/course/05_losses.ipynb #5e96caf2
 class TverskyLoss(nn.Module):
-    "1 − soft Tversky index, which prices the two errors apart (Salehi et al., 2017)"
+    "1 − soft Tversky index, which weights the two kinds of error separately (Salehi et al., 2017)"
     def __init__(self,
         alpha:float=0.3, # price of a false positive
         beta:float=0.7, # price of a false negative
@@ -130,7 +131,8 @@ class TverskyLoss(nn.Module):
     ):
         super().__init__()
         if smooth <= 0:
-            raise ValueError(f'smooth={smooth}: must be above 0, or empty predicted empty is 0/0')
+            raise ValueError(f'smooth={smooth}: must be above 0, or an empty mask predicted empty '
+                             'gives 0/0')
         self.alpha, self.beta, self.smooth = alpha, beta, smooth
 
     def forward(self,

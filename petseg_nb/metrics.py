@@ -32,11 +32,11 @@ def confusion(
 def check_counts(
     counts:Tensor, # `(..., 5)` from `confusion`
 ) -> None: # raises `ValueError`
-    "Refuse counts of something that was no prediction, or no mask"
+    "Refuse counts of something that is not a prediction, or not a mask"
     if strange := int(counts[..., 4].sum()):
-        raise ValueError(f'{strange} pixels are not what they must be: '
-                         '0 or 1 in a prediction (threshold it: logits > 0), '
-                         '0, 1 or 255 in a mask (is it a trimap? see trimap_to_mask)')
+        raise ValueError(f'{strange} pixels have wrong values: a prediction has 0 or 1 (threshold '
+                         'it: logits > 0), a mask 0, 1 or 255 (is it a trimap? see '
+                         'trimap_to_mask)')
 
 # %% ../nbs/course/06_metrics.ipynb #949796e7
 def scores(

@@ -2,8 +2,8 @@
 
     python scripts/pretrained.py merged data/oxford-iiit-pet   # the folder that it is trained on
     petseg_train --data_path merged --model lite_unet --encoder_weights imagenet \\
-        --normalization half --size 192 --augment strong --batch_size 16 --epochs 40 \\
-        --learning_rate 0.0005 --ema 0.99
+        --normalization half --size 224 --augment strong --batch_size 16 --epochs 40 \\
+        --patience 10 --learning_rate 0.0005 --ema 0.99
     python scripts/pretrained.py RUN        # writes petseg_nb/pretrained.safetensors
 
 The folder holds the pictures of one or several folders in the dataset's layout. Its lists are

@@ -3,7 +3,7 @@ models) from the modules: python scripts/reference.py"""
 import inspect, json, re
 from configparser import ConfigParser
 from importlib import import_module
-from pathlib import Path
+from pathlib import Path, PurePath
 
 ROOT = Path(__file__).parent.parent
 TASKS = {
@@ -21,24 +21,24 @@ TASKS = {
     'core.pets': 'Read and cache pets', 'core.errors': 'Tell mistakes from bugs',
     'core.layers': 'Check inputs, fit maps to skips, and weigh maps by attention',
     'datasets.drawing': 'Draw a pet', 'datasets.toy': 'Make a dataset of toy pets',
-    'datasets.own': 'Use your own pictures', 'datasets.labelme': 'Read drawings of labelme',
+    'datasets.own': 'Use your own pictures', 'datasets.labelme': 'Read labelme drawings',
     'datasets.layout': 'Describe a folder', 'datasets.audit': 'Check and download a dataset',
-    'runs.fit': 'Stop and continue a training', 'runs.loggers': 'Log a training',
-    'runs.compare': 'Compare recipes', 'runs.export': 'Export a model',
-    'runs.folders': 'Predict folders of pictures', 'show.explore': 'Explore with sliders',
+    'runs.fit': 'Stop, continue and log a training', 'runs.compare': 'Compare recipes',
+    'runs.export': 'Export a model', 'runs.folders': 'Predict folders of pictures',
+    'show.explore': 'Explore with sliders',
     'show.web_explorers': 'Explore without a kernel', 'show.look_inside': 'Look inside a network',
     'show.trace': 'See shapes, operations and memory', 'show.scorecard': 'Write down an evaluation',
     'check': 'Check your own code', 'check.engine': 'Write a probe',
     'check.tape': 'Record what a model runs', 'check.layers': 'Tell the order of layers',
-    'check.props': 'Stage data and networks for a probe',
+    'check.props': 'Make data and networks for a probe',
     'check.mistakes': 'Name the mistake behind a number', 'check.blocks': 'Check a block',
     'check.models': 'Check a model', 'check.losses': 'Check a loss or a metric',
     'check.data': 'Check a dataset', 'check.training': 'Check a training step or an evaluation',
-    'check.load': 'Load code to check', 'check.command': 'Check a whole file',
+    'check.command': 'Check a whole file',
     'cli.common': 'Write a command', 'cli.train': 'petseg_train', 'cli.evaluate': 'petseg_evaluate',
     'cli.predict': 'petseg_predict', 'cli.compare': 'petseg_compare', 'cli.export': 'petseg_export',
     'cli.check': 'petseg_check and petseg_check_data', 'cli.lab': 'petseg_lab',
-    'book.lab': 'Open the chapters', 'book.pages': 'Write a chapter'}
+    'book.pages': 'Write a chapter'}
 INTRO = ('Every public function and class, by what it is for. The link leads to the page that '
          'builds it: there you find why it is so, its tests and, on the site under *API*, its '
          'parameters. Import it from the module named in the heading.')
@@ -64,7 +64,7 @@ def chapters():
 
 def address(notebook):
     "Where nbdev puts a page of the site: without the number in front of its name"
-    return re.sub(r'(^|/)\d+_', r'\1', notebook).replace('.ipynb', '.html')
+    return re.sub(r'(^|/)\d+[a-zA-Z0-9]*_', r'\1', notebook).replace('.ipynb', '.html')
 
 
 def meaning(symbol):
@@ -72,6 +72,8 @@ def meaning(symbol):
     if callable(symbol): return inspect.getdoc(symbol).split('\n\n')[0].replace('\n', ' ')
     kind = type(symbol).__name__
     if isinstance(symbol, int): return f'{kind}: {symbol}'
+    if isinstance(symbol, PurePath): return f'path: {symbol.name}'
+    if isinstance(symbol, str) and len(symbol) < 40: return f'{kind}: {symbol}'
     if not isinstance(symbol, (dict, tuple, list)): return kind
     parts = [getattr(part, '__name__', str(part)) for part in symbol]
     return f"{kind}: {', '.join(parts[:6])}{', …' * (len(parts) > 6)}"

@@ -53,8 +53,9 @@ def slides(page, folder):
 
 
 def main(site):
-    pages = [site/'course'/f"{re.sub(r'^[0-9]+_', '', path.stem)}.html"
+    names = [re.sub(r'^\d+[a-zA-Z0-9]*_', '', path.stem)
              for path in sorted(NBS.glob('course/*.ipynb'))]
+    pages = [site/'course'/f'{name}.html' for name in names]
     if not all(page.is_file() for page in pages): return # only README.md was rendered
     shown = [slide for page in pages
              for slide in slides(page.read_text(encoding='utf-8'), 'course')]

@@ -415,7 +415,7 @@ REVIEWED = [
     (check_up_conv, changed(MyUpConv, forward=pads_swapped), {}, 'F.pad takes'),
     (check_res_block, made(MyResBlock, by_channels), {}, 'by the channels alone'),
     (check_unet, changed(MyUNet, forward=red_only), {}, 'does not use all channels'),
-    (check_unet, Views, {}, 'no upsampling'),
+    (check_unet, Views, {}, 'not upsampling'),
     (check_metric, one_without_pet, {}, 'whatever is predicted'),
     (check_dice_loss, constant_if_empty, {}, 'a constant is returned'),
     (check_dataset, NormalisedTwice, {}, 'normalised twice'),
@@ -495,7 +495,7 @@ LATER = [
     (check_unet, FirstSkips, {}, 'maps of another call'),
     (check_metric, above_zero, dict(inputs='probabilities'), 'every pixel counts as pet'),
     (check_training_step, squeezed_logits, {}, 'squeeze both'),
-    (check_dataset, RunsOver, {}, 'ran over'),
+    (check_dataset, RunsOver, {}, 'overflowed'),
 ]
 LATER_VARIANTS = [
     (check_double_conv, Unfolded, {}, 'not judged'), (check_unet, OneThenTwo, {}, ''),

@@ -2,7 +2,7 @@
 remedy, and leaves nothing behind.
 
 A case is `command flags | words of the line | …`, and an indented line goes on with it; W is the
-folder of `world`, OUT one that is not there yet.
+folder of `world`, OUT one that does not exist yet.
 """
 import errno, io, json, os, pwd, re, shutil, sys, warnings
 from contextlib import redirect_stderr, redirect_stdout
@@ -336,14 +336,14 @@ train --device mps --data_path W/pets | this machine has no mps device | use aut
 train --device cuda --data_path W/pets | this machine has no cuda device | use auto or cpu
 train --encoder_weights imagenet | encoder_weights='imagenet' | none for a unet
 train --recipe mine | --recipe | invalid choice: 'mine'
-train --recipe ours --config x | --config and --recipe | give one
+train --recipe ours --config x | --config and --recipe | give only one
 train --model resnet34_unet --width 8 --data_path W/pets | --width is for --model unet
 train --nope | unrecognized arguments: --nope
 train word | unrecognized arguments: word
 train --resume W/runs/right --size 64 | --resume continues | leave out --size
 train --resume W/runs/right --epochs 0 | epochs=0 | must be above 0
 train --resume W/runs/right --device cuda | this machine has no cuda device | use auto or cpu
-train --resume W/runs/right --data_path nowhere | nowhere holds no pets | give the folder
+train --resume W/runs/right --data_path nowhere | nowhere contains no pets | give the folder
 train --resume W/runs/right --recipe ours | leave out --recipe
 train --batch_size 4 --size 16 --width 4 --data_path W/pets
     | a part of a batch has one picture | raise --size
@@ -364,14 +364,14 @@ predict W/cp/best.pth W/pictures/good.png
 predict W/cp/best.onnx W/pictures/good.png
     | best.onnx is neither a checkpoint (.pt, .safetensors) nor a picture | name best.pt
 predict W/file W/pictures/good.png | file is neither a checkpoint | nor a picture | name best.pt
-predict W/runs/right W/pictures/good.png | right/best.pt is not there | give best.pt or last.pt
-predict W/runs W/pictures/good.png | runs holds neither best.pt nor a picture | name best.pt
-predict W/runs/20990101 W/pictures/good.png | 20990101 is not there | the folder of a run
-predict W/runs/2099* W/pictures/good.png | 2099* is not there | the folder of a run
-predict W/pictures/good.png W/cp/best.pt | best.pt is a network | name one, before the pictures
+predict W/runs/right W/pictures/good.png | right/best.pt does not exist | give best.pt or last.pt
+predict W/runs W/pictures/good.png | runs contains neither best.pt nor a picture | name best.pt
+predict W/runs/20990101 W/pictures/good.png | 20990101 does not exist | the folder of a run
+predict W/runs/2099* W/pictures/good.png | 2099* does not exist | the folder of a run
+predict W/pictures/good.png W/cp/best.pt | best.pt is a network | name only one, before the pictures
 predict W/cp/best.pt W/cp/light.safetensors W/pictures/good.png
-    | light.safetensors is a network | name one, before the pictures
-predict W/cp/best.pt W/runs/moved W/pictures/good.png | moved is a network | name one
+    | light.safetensors is a network | name only one, before the pictures
+predict W/cp/best.pt W/runs/moved W/pictures/good.png | moved is a network | name only one
 predict W/cp/best.pt W/pictures/good.png --threshold 2 | threshold=2.0 | use 0 to 1
 predict W/cp/best.pt W/pictures/good.png --threshold nan | threshold=nan | use 0 to 1
 predict W/cp/best.pt W/pictures/good.png --threshold x | --threshold | invalid float value: 'x'
@@ -403,9 +403,9 @@ export W/cp/best.pt --format tflite | --format | invalid choice: 'tflite'
 export W/cp/best.pt --quantize int4 | --quantize | invalid choice: 'int4'
 export W/cp/best.pt --format safetensors --quantize int8 | --quantize int8 is for --format onnx
 export W/cp/best.pt --data_path W/pets
-    | --data_path names the pictures for --quantize int8 | give both or none
+    | --data_path names the pictures for --quantize int8 | give both or neither
 export W/cp/best.pt --out x.pb | --out x.pb | ends in .onnx
-export W/cp/best.pt --out nowhere/x.onnx | nowhere is not there | make that folder
+export W/cp/best.pt --out nowhere/x.onnx | nowhere does not exist | create that folder
 check_data | required: data_path
 check_data W/pets --nope | unrecognized arguments: --nope
 check | required: FILE[:NAME]
@@ -421,53 +421,58 @@ lab --nope | unrecognized arguments: --nope
 '''
 
 PATHS = '''
-train --config nowhere.json | nowhere.json is not there | give the config.json of a run
-train --config W/runs | runs is not there | give the config.json of a run
+train --config nowhere.json | nowhere.json does not exist | give the config.json of a run
+train --config W/runs | runs does not exist | give the config.json of a run
 train --config W/runs/not_json/config.json
-    | not_json/config.json holds no settings | give the config.json of a run
+    | not_json/config.json contains no settings | give the config.json of a run
 train --config W/runs/list/config.json
-    | list/config.json holds no settings | give the config.json of a run
+    | list/config.json contains no settings | give the config.json of a run
 train --config W/runs/number/config.json
-    | number/config.json holds no settings | give the config.json of a run
+    | number/config.json contains no settings | give the config.json of a run
 train --config W/runs/empty/config.json
-    | empty/config.json holds no settings | give the config.json of a run
+    | empty/config.json contains no settings | give the config.json of a run
 train --config W/runs/deep/config.json
-    | deep/config.json holds no settings | give the config.json of a run
+    | deep/config.json contains no settings | give the config.json of a run
 train --config W/runs/latin/config.json
-    | latin/config.json holds no settings | give the config.json of a run
+    | latin/config.json contains no settings | give the config.json of a run
 train --config W/runs/strange/config.json
-    | strange/config.json has settings that are not known here: depth
+    | strange/config.json has unknown settings: depth
 train --config W/runs/word/config.json | word/config.json | size='32' | must be of type int
 train --config W/runs/zero/config.json | zero/config.json | epochs=0 | must be above 0
 train --config W/runs/infinite/config.json
     | infinite/config.json | learning_rate=inf | must be finite
 train --resume W/runs/moved
-    | /gone/pets is not there | moved/config.json names it | say with --data_path where they are
+    | /gone/pets does not exist | moved/config.json gives it
+    | give their new folder with --data_path
 train --config W/runs/moved/config.json
-    | /gone/pets is not there | moved/config.json names it | say with --data_path where they are
+    | /gone/pets does not exist | moved/config.json gives it
+    | give their new folder with --data_path
 evaluate W/runs/moved
-    | /gone/pets is not there | moved/config.json names it | say with --data_path where they are
+    | /gone/pets does not exist | moved/config.json gives it
+    | give their new folder with --data_path
 export W/runs/moved --quantize int8
-    | /gone/pets is not there | moved/config.json names it | say with --data_path where they are
-train --resume nowhere | nowhere/config.json is not there | or its folder to --resume
-train --resume W/file | file/config.json is not there | or its folder to --resume
-train --resume W/runs/no_config | config.json is not there | or its folder to --resume
-train --resume W/circle | circle/config.json is not there
-train --resume W/runs/cut | cut/last.pt can not be loaded | give best.pt or last.pt of a run
-train --resume W/runs/fifo | fifo/last.pt is not there, or is no file
-train --resume W/runs/steps | steps/last.pt is of a run with 99 steps | use the same data
+    | /gone/pets does not exist | moved/config.json gives it
+    | give their new folder with --data_path
+train --resume nowhere | nowhere/config.json does not exist | or its folder to --resume
+train --resume W/file | file/config.json does not exist | or its folder to --resume
+train --resume W/runs/no_config | config.json does not exist | or its folder to --resume
+train --resume W/circle | circle/config.json does not exist
+train --resume W/runs/cut | cut/last.pt cannot be loaded | give best.pt or last.pt of a run
+train --resume W/runs/fifo | fifo/last.pt does not exist, or is not a file
+train --resume W/runs/steps | steps/last.pt belongs to a run with 99 steps | use the same data
 train --resume W/runs/part | part/last.pt lacks a part of the run | delete it
 train --resume W/runs/optimizer | optimizer/last.pt lacks a part of the run | delete it
 train --resume W/runs/other_model | other_model/last.pt does not fit a UNet
 train TINY --data_path nowhere
-    | nowhere holds no pets | give the folder with images/ and annotations/
-train TINY --data_path W/file | file holds no pets | give the folder
-train TINY --data_path W/no_pets | no_pets has a layout that is not read | pictures belong into images
-train TINY --data_path W/circle | circle holds no pets | give the folder
-train TINY --data_path W/pictures/fifo.png | fifo.png holds no pets | give the folder
-train TINY --data_path W/pets_no_images | pets_no_images has a layout that is not read | pictures belong into images
-train TINY --data_path ~nobody_of_that_name/pets | set HOME, or write a path that begins with ~ in full
-train TINY --data_path /dev/null | /dev/null holds no pets
+    | nowhere contains no pets | give the folder that contains images/ and annotations/
+train TINY --data_path W/file | file contains no pets | give the folder
+train TINY --data_path W/no_pets | no_pets has an unknown layout | pictures belong in images
+train TINY --data_path W/circle | circle contains no pets | give the folder
+train TINY --data_path W/pictures/fifo.png | fifo.png contains no pets | give the folder
+train TINY --data_path W/pets_no_images | pets_no_images has an unknown layout
+    | pictures belong in images
+train TINY --data_path ~nobody_of_that_name/pets | set HOME, or write paths that begin
+train TINY --data_path /dev/null | /dev/null contains no pets
 train TINY --data_path W/pets --out_dir /dev/null/runs
     | /dev/null/runs | Not a directory | name another
 train TINY --data_path W/pets --out_dir /proc/runs | /proc/runs | name another
@@ -475,39 +480,39 @@ train TINY --data_path W/pets --out_dir W/file | file | name another
 train TINY --data_path W/pets --out_dir W/circle | circle | name another
 train TINY --data_path W/pets --out_dir LONG | File name too long | name another
 train TINY --data_path W/pets --weights nowhere.pt
-    | nowhere.pt is not there | give best.pt or last.pt of a run
-train TINY --data_path W/pets --weights W/cp/text.pt | text.pt can not be loaded | give best.pt
+    | nowhere.pt does not exist | give best.pt or last.pt of a run
+train TINY --data_path W/pets --weights W/cp/text.pt | text.pt cannot be loaded | give best.pt
 train TINY --data_path W/pets --weights W/cp/best.pt --width 8 | best.pt does not fit a UNet
 train TINY --data_path W/pets --weights W/cp/best.pt --normalization half
     | need normalization='imagenet', not 'half'
 train TINY --data_path W/pets --weights W/cp/weights_nan.pt
     | weights_nan.pt has weights that are not finite
-train TINY --data_path W/pets --mask_value 255 | pets holds trimaps | leave out --mask_value
+train TINY --data_path W/pets --mask_value 255 | pets contains trimaps | leave out --mask_value
 evaluate W/cp/best.pth --data_path W/pets
-    | best.pth can not be loaded: a checkpoint ends in .pt or .safetensors | give best.pt or last.pt
+    | best.pth cannot be loaded: a checkpoint ends in .pt or .safetensors | give best.pt or last.pt
 export W/cp/best.onnx --out OUT.onnx
-    | best.onnx can not be loaded: a checkpoint ends in .pt or .safetensors | give best.pt
+    | best.onnx cannot be loaded: a checkpoint ends in .pt or .safetensors | give best.pt
 train TINY --data_path W/pets --weights W/cp/best.pth
-    | best.pth can not be loaded: a checkpoint ends in .pt or .safetensors | give best.pt
-evaluate W/cp/best.pt --data_path nowhere | nowhere holds no pets | give the folder
+    | best.pth cannot be loaded: a checkpoint ends in .pt or .safetensors | give best.pt
+evaluate W/cp/best.pt --data_path nowhere | nowhere contains no pets | give the folder
 evaluate W/cp/best.pt | cp has no config.json | give --data_path
-evaluate W/cp/best.pt --data_path W/pets --out_dir W/file | file can not be used | name another
+evaluate W/cp/best.pt --data_path W/pets --out_dir W/file | file cannot be used | name another
 evaluate W/cp/best.pt --data_path W/pets --out_dir /dev/null/x
-    | /dev/null/x can not be used (Not a directory)
+    | /dev/null/x cannot be used (Not a directory)
 evaluate W/cp/best.pt --mask_value 255 --data_path W/pets
-    | pets holds trimaps | leave out --mask_value
+    | pets contains trimaps | leave out --mask_value
 evaluate W/cp/best.pt --split test --data_path W/pets_no_picture
     | has no test pictures | give --split valid
 predict W/cp/best.pt W/pictures/good.png --out_dir W/file
-    | --out_dir | file can not be used | name another folder
+    | --out_dir | file cannot be used | name another folder
 predict W/cp/best.pt W/pictures/good.png --out_dir /proc/x
-    | --out_dir /proc/x can not be used | name another folder
+    | --out_dir /proc/x cannot be used | name another folder
 predict W/cp/best.pt W/pictures/good.png --out_dir W/circle
-    | circle can not be used | name another folder
+    | circle cannot be used | name another folder
 predict W/cp/best.pt W/pictures/good.png --rle /proc/x.csv
-    | /proc/x.csv can not be used | name another
-predict W/cp/best.pt W/pictures/good.png --rle W/cp | cp: name a file in a folder that is there
-predict nowhere.pt W/pictures/good.png | nowhere.pt is not there | give best.pt or last.pt of a run
+    | /proc/x.csv cannot be used | name another
+predict W/cp/best.pt W/pictures/good.png --rle W/cp | cp: name a file in a folder that exists
+predict nowhere.pt W/pictures/good.png | nowhere.pt does not exist | give best.pt or last.pt
 compare COMPARE --folder W/file | file | File exists | name another
 compare COMPARE --folder W/results_text
     | results.jsonl, line 1 is not the result of a run | delete the line
@@ -517,35 +522,36 @@ compare COMPARE --folder W/results_keys
     | results.jsonl, line 1 is not the result of a run | delete the line
 compare COMPARE --folder W/results_deep
     | results.jsonl, line 1 is not the result of a run | delete the line
-compare ours --epochs 1 --folder OUT TINY --models unet --data_path nowhere | nowhere holds no pets
+compare ours --epochs 1 --folder OUT TINY --models unet --data_path nowhere
+    | nowhere contains no pets
 compare ours --epochs 1 --folder OUT TINY --models unet --data_path W/pets_twice | listed 2 times
-export W/cp/best.pt --quantize int8 --data_path nowhere | nowhere holds no pets
+export W/cp/best.pt --quantize int8 --data_path nowhere | nowhere contains no pets
 export W/cp/best.pt --format safetensors --out /proc/x.safetensors
     | /proc/x.safetensors | name another
-export W/cp/run | run/best.pt is not there | give best.pt or last.pt of a run
-check_data nowhere | nowhere holds no pets | give the folder
-check_data W/file | file holds no pets
-check_data W/circle | circle holds no pets
+export W/cp/run | run/best.pt does not exist | give best.pt or last.pt of a run
+check_data nowhere | nowhere contains no pets | give the folder
+check_data W/file | file contains no pets
+check_data W/circle | circle contains no pets
 check_data W/pets_none | list no picture
-check_data W/pets_latin | trainval.txt is not UTF-8 | save it as such
+check_data W/pets_latin | trainval.txt is not UTF-8 | save it as UTF-8
 check_data W/pets_species | trainval.txt, line | the second 1 (cat) or 2 (dog)
-check_data W/own_both | holds masks/ and annotations/ | take one of them out
-check_data W/own_latin | train.txt is not UTF-8 | save it as such
-check_data W/own_overlap | c | a picture is for one thing
+check_data W/own_both | contains masks/ and annotations/ | remove one of the two
+check_data W/own_latin | train.txt is not UTF-8 | save it as UTF-8
+check_data W/own_overlap | c | a picture belongs to one part
 check nowhere:f | there is no file nowhere.py | give FILE:NAME
 check nowhere.py:f | there is no file nowhere.py | give FILE:NAME
 check nowhere.py | nowhere.py | give FILE:NAME
 check nothing | nothing | give FILE:NAME
-check W/code/names.py:nope | nope: the name does not say what it is | add --as
+check W/code/names.py:nope | nope: the name does not show which checker fits | add --as
 check W/code/names.py:MyUNet | has no MyUNet | it has my_dice, helper
 check W/code/broken.py:my_dice | broken.py | SyntaxError
 check W/code/missing.py:my_dice | missing.py | No module named 'nowhere_at_all'
-check W/code/raises.py:my_dice | raises.py can not be imported | division by zero (line 1
-check W/code/latin.py:my_dice | latin.py can not be imported
-check W/code/book.ipynb:my_dice | book.ipynb can not be imported
-check W/code/cells.ipynb:my_dice | cells.ipynb can not be imported
-check W/code/cell.ipynb:my_dice | cell.ipynb can not be imported
-check W/code/empty.py | empty.py: nothing to check | such as MyUNet
+check W/code/raises.py:my_dice | raises.py cannot be imported | division by zero (line 1
+check W/code/latin.py:my_dice | latin.py cannot be imported
+check W/code/book.ipynb:my_dice | book.ipynb cannot be imported
+check W/code/cells.ipynb:my_dice | cells.ipynb cannot be imported
+check W/code/cell.ipynb:my_dice | cell.ipynb cannot be imported
+check W/code/empty.py | empty.py: nothing to check | as MyUNet does
 check W/code/nothing | nothing: nothing to check
 check W/code/fifo.py | fifo.py: nothing to check
 '''
@@ -561,19 +567,19 @@ pets_traversal | trainval.txt, line 7 | is not a name and three numbers
 pets_backslash | trainval.txt, line 7 | is not a name and three numbers
 pets_absolute | trainval.txt, line 7 | is not a name and three numbers
 pets_nul | trainval.txt, line 7 | is not a name and three numbers
-pets_absent | Toy_Tiger_1.jpg cannot be read | restore it, or take its name off the list
-pets_japanese | 猫_1.jpg cannot be read | restore it, or take its name off the list
-pets_long | xxx.jpg cannot be read (File name too long) | take its name off the list
+pets_absent | Toy_Tiger_1.jpg cannot be read | restore it, or remove its name from the list
+pets_japanese | 猫_1.jpg cannot be read | restore it, or remove its name from the list
+pets_long | xxx.jpg cannot be read (File name too long) | remove its name from the list
 pets_twice | listed 2 times | a test picture must not be trained on
 pets_overlap | listed 2 times | a test picture must not be trained on
 pets_none | list no picture
 pets_one | has no pictures for train | at least 2 in trainval.txt
 pets_no_picture | has no pictures for test | 1 in test.txt
-pets_latin | trainval.txt is not UTF-8 | save it as such
-pets_utf16 | trainval.txt is not UTF-8 | save it as such
-pets_no_list | trainval.txt is not there, or is no file | restore it
-pets_list_folder | trainval.txt is not there, or is no file | restore it
-pets_list_fifo | trainval.txt is not there, or is no file | restore it
+pets_latin | trainval.txt is not UTF-8 | save it as UTF-8
+pets_utf16 | trainval.txt is not UTF-8 | save it as UTF-8
+pets_no_list | trainval.txt does not exist, or is not a file | restore it
+pets_list_folder | trainval.txt does not exist, or is not a file | restore it
+pets_list_fifo | trainval.txt does not exist, or is not a file | restore it
 pets_picture_text | .jpg cannot be read (not a picture) | restore it, or leave it out
 pets_picture_empty | .jpg cannot be read (not a picture) | restore it, or leave it out
 pets_picture_cut | .jpg cannot be read | restore it, or leave it out
@@ -581,8 +587,8 @@ pets_picture_bomb | .jpg cannot be read (more than 400,000,000 pixels | PETSEG_M
 pets_picture_eps | .jpg cannot be read (not a picture) | restore it, or leave it out
 pets_picture_heic | .jpg cannot be read (not a picture) | restore it, or leave it out
 pets_picture_absent | .jpg cannot be read (No such file | restore it
-pets_picture_fifo | .jpg is not there, or is no file | restore it, or leave it out
-pets_picture_folder | .jpg is not there, or is no file | restore it, or leave it out
+pets_picture_fifo | .jpg does not exist, or is not a file | restore it, or leave it out
+pets_picture_folder | .jpg does not exist, or is not a file | restore it, or leave it out
 pets_picture_loop | .jpg cannot be read (Too many levels of symbolic links) | restore it
 pets_trimap_text | .png cannot be read (not a picture) | restore it, or leave it out
 pets_trimap_empty | .png cannot be read (not a picture) | restore it, or leave it out
@@ -591,8 +597,8 @@ pets_trimap_bomb | .png cannot be read (more than 400,000,000 pixels | PETSEG_MA
 pets_trimap_eps | .png cannot be read (not a picture) | restore it, or leave it out
 pets_trimap_heic | .png cannot be read (not a picture) | restore it, or leave it out
 pets_trimap_absent | .png cannot be read (No such file | restore it
-pets_trimap_fifo | .png is not there, or is no file | restore it, or leave it out
-pets_trimap_folder | .png is not there, or is no file | restore it, or leave it out
+pets_trimap_fifo | .png does not exist, or is not a file | restore it, or leave it out
+pets_trimap_folder | .png does not exist, or is not a file | restore it, or leave it out
 pets_trimap_loop | .png cannot be read (Too many levels of symbolic links) | restore it
 pets_trimap_255 | .png has values [0, 255] | restore it
 pets_trimap_zero | .png has values [0] | restore it
@@ -600,7 +606,7 @@ pets_trimap_four | has only 1, 2 and 3 | restore it
 pets_trimap_colours | has only 1, 2 and 3 | restore it
 pets_trimap_small | pixels, its picture | restore one of them
 own_three | a.png has the values | name the value of the object with --mask_value
-own_soft | a.png has | edges are soft | save as PNG, not JPEG
+own_soft | a.png has | edges are soft | save it as PNG, not JPEG
 own_small | a.png has 36 x 20 pixels | draw it on this picture
 own_no_black | a.png has the values 1 and 2, none of them black | --mask_value
 own_mask_text | a.png cannot be read (not a picture) | restore it
@@ -608,56 +614,56 @@ own_mask_empty | a.png cannot be read (not a picture) | restore it
 own_mask_cut | a.png cannot be read | restore it
 own_mask_bomb | a.png cannot be read (more than 400,000,000 pixels | PETSEG_MAX_PIXELS
 own_mask_absent | a.png has no mask | draw it
-own_mask_fifo | a.png is not there, or is no file | draw it again
-own_mask_folder | a.png is not there, or is no file | draw it again
-own_json_text | a.json is no drawing of labelme | save it with labelme
-own_json_list | a.json is no drawing of labelme | save it with labelme
-own_json_deep | a.json is no drawing of labelme | save it with labelme
-own_json_bomb | a.json is no drawing of labelme | save it with labelme
-own_json_word | a.json is no drawing of labelme | save it with labelme
-own_json_negative | a.json is no drawing of labelme | save it with labelme
-own_json_points | a.json is no drawing of labelme | save it with labelme
-own_json_infinite | a.json is no drawing of labelme | save it with labelme
+own_mask_fifo | a.png does not exist, or is not a file | draw it again
+own_mask_folder | a.png does not exist, or is not a file | draw it again
+own_json_text | a.json is not a labelme drawing | save it with labelme
+own_json_list | a.json is not a labelme drawing | save it with labelme
+own_json_deep | a.json is not a labelme drawing | save it with labelme
+own_json_bomb | a.json is not a labelme drawing | save it with labelme
+own_json_word | a.json is not a labelme drawing | save it with labelme
+own_json_negative | a.json is not a labelme drawing | save it with labelme
+own_json_points | a.json is not a labelme drawing | save it with labelme
+own_json_infinite | a.json is not a labelme drawing | save it with labelme
 own_json_line | a.json has a line labelled cat | outline the object with a polygon
 own_json_size | a.json has 35 x 40 pixels | draw it on this picture
-own_unknown | train.txt names z | take its name off the list
-own_twice | train.txt names a, and train.txt did so before | take one of the two off
-own_overlap | names c, and train.txt did so before | take one of the two off
-own_traversal | train.txt names ../../etc/passwd | take its name off the list
-own_latin | train.txt is not UTF-8 | save it as such
+own_unknown | train.txt names z | remove its name from the list
+own_twice | train.txt names a, and so does train.txt | remove one of the two
+own_overlap | names c, and so does train.txt | remove one of the two
+own_traversal | train.txt names ../../etc/passwd | remove its name from the list
+own_latin | train.txt is not UTF-8 | save it as UTF-8
 own_no_valid | has no valid pictures | write the names
 own_only_test | has no train pictures | write the names
-own_no_pictures | images holds no picture that is to be used
-own_both | holds masks/ and annotations/ | take one of them out
+own_no_pictures | images contains no picture that can be used
+own_both | contains masks/ and annotations/ | remove one of the two
 own --mask_value 7 | no mask in | has the value 7 | --mask_value
 '''
 
 # a checkpoint: words; each is scored, predicted with, exported and trained from in turn
 CHECKPOINTS = '''
-nowhere.pt | is not there, or is no file | give best.pt or last.pt of a run
-run | best.pt is not there, or is no file | give best.pt or last.pt of a run
-fifo.pt | is not there, or is no file | give best.pt or last.pt of a run
-link.pt | is not there, or is no file | give best.pt or last.pt of a run
-empty.pt | can not be loaded: it is cut off | give best.pt or last.pt of a run
-text.pt | can not be loaded: it is cut off, no checkpoint | give best.pt or last.pt of a run
-number.pt | can not be loaded: it is cut off, no checkpoint | give best.pt or last.pt of a run
-cut.pt | can not be loaded: it is cut off | give best.pt or last.pt of a run
-tail.pt | can not be loaded: it is cut off | give best.pt or last.pt of a run
-zeros.pt | can not be loaded: it is cut off, no checkpoint | give best.pt or last.pt of a run
-zip.pt | can not be loaded: it is cut off, no checkpoint | give best.pt or last.pt of a run
-picture.pt | can not be loaded: it is cut off, no checkpoint | give best.pt or last.pt of a run
-flipped.pt | can not be loaded: it is cut off, no checkpoint | give best.pt or last.pt of a run
-runs_code.pt | can not be loaded: | holds more than tensors and plain types
-foreign.pt | can not be loaded: it is not a checkpoint of petseg_train | give best.pt
-plain_list.pt | can not be loaded: it is not a checkpoint of petseg_train | give best.pt
-no_config.pt | can not be loaded: it is not a checkpoint of petseg_train | give best.pt
-config_list.pt | can not be loaded: it is not a checkpoint of petseg_train | give best.pt
-config_word.pt | can not be loaded: it is not a checkpoint of petseg_train | give best.pt
-weights_list.pt | can not be loaded: it is not a checkpoint of petseg_train | give best.pt
-weights_number.pt | can not be loaded: it is not a checkpoint of petseg_train | give best.pt
-weights_sparse.pt | can not be loaded: it is not a checkpoint of petseg_train | give best.pt
-weights_complex.pt | can not be loaded: it is not a checkpoint of petseg_train | give best.pt
-average_list.pt | can not be loaded: it is not a checkpoint of petseg_train | give best.pt
+nowhere.pt | does not exist, or is not a file | give best.pt or last.pt of a run
+run | best.pt does not exist, or is not a file | give best.pt or last.pt of a run
+fifo.pt | does not exist, or is not a file | give best.pt or last.pt of a run
+link.pt | does not exist, or is not a file | give best.pt or last.pt of a run
+empty.pt | cannot be loaded: it is cut off | give best.pt or last.pt of a run
+text.pt | cannot be loaded: it is cut off, is not a checkpoint | give best.pt or last.pt of a run
+number.pt | cannot be loaded: it is cut off, is not a checkpoint | give best.pt or last.pt of a run
+cut.pt | cannot be loaded: it is cut off | give best.pt or last.pt of a run
+tail.pt | cannot be loaded: it is cut off | give best.pt or last.pt of a run
+zeros.pt | cannot be loaded: it is cut off, is not a checkpoint | give best.pt or last.pt of a run
+zip.pt | cannot be loaded: it is cut off, is not a checkpoint | give best.pt or last.pt of a run
+picture.pt | cannot be loaded: it is cut off, is not a checkpoint | give best.pt or last.pt of a run
+flipped.pt | cannot be loaded: it is cut off, is not a checkpoint | give best.pt or last.pt of a run
+runs_code.pt | cannot be loaded: | contains more than tensors and plain types
+foreign.pt | cannot be loaded: it is not a checkpoint of petseg_train | give best.pt
+plain_list.pt | cannot be loaded: it is not a checkpoint of petseg_train | give best.pt
+no_config.pt | cannot be loaded: it is not a checkpoint of petseg_train | give best.pt
+config_list.pt | cannot be loaded: it is not a checkpoint of petseg_train | give best.pt
+config_word.pt | cannot be loaded: it is not a checkpoint of petseg_train | give best.pt
+weights_list.pt | cannot be loaded: it is not a checkpoint of petseg_train | give best.pt
+weights_number.pt | cannot be loaded: it is not a checkpoint of petseg_train | give best.pt
+weights_sparse.pt | cannot be loaded: it is not a checkpoint of petseg_train | give best.pt
+weights_complex.pt | cannot be loaded: it is not a checkpoint of petseg_train | give best.pt
+average_list.pt | cannot be loaded: it is not a checkpoint of petseg_train | give best.pt
 future.pt | was written by petseg_nb 9.0 | update the package
 format_word.pt | was written by petseg_nb | update the package
 weights_missing.pt | does not fit a UNet | normalize.mean: missing instead of (3,)
@@ -667,41 +673,41 @@ weights_huge.pt | does not fit a UNet | stem.0.weight
 weights_nan.pt | has weights that are not finite (stem.0.weight) | take another
 weights_inf.pt | has weights that are not finite (head.bias) | take another
 average_nan.pt | has weights that are not finite (stem.0.weight) | take another
-strange_setting.pt | has settings that are not known here: depth_wise
-numbered_setting.pt | has settings that are not known here: 7
-size_word.pt | can not be used: size='32' | must be of type int
-size_none.pt | can not be used: size=None | must be of type int
-size_list.pt | can not be used: size=[32] | must be of type int
-size_zero.pt | can not be used: size=0 | must be above 0
-size_huge.pt | can not be used: size=10000000 | must be at most 4096
-width_huge.pt | can not be used: width=1000000 | must be at most 512
+strange_setting.pt | has unknown settings: depth_wise
+numbered_setting.pt | has unknown settings: 7
+size_word.pt | cannot be used: size='32' | must be of type int
+size_none.pt | cannot be used: size=None | must be of type int
+size_list.pt | cannot be used: size=[32] | must be of type int
+size_zero.pt | cannot be used: size=0 | must be above 0
+size_huge.pt | cannot be used: size=10000000 | must be at most 4096
+width_huge.pt | cannot be used: width=1000000 | must be at most 512
 width_endless.pt | width=10000000000000000000 | must be at most 512
-model_none.pt | can not be used: model='vit' | must be one of unet
+model_none.pt | cannot be used: model='vit' | must be one of unet
 model_other.pt | does not fit a ResNet34UNet
-normalization_none.pt | can not be used: normalization='mine' | must be one of
-path_number.pt | can not be used: data_path=7 | must be of type str
-empty.safetensors | can not be loaded: it is cut off | give best.pt or last.pt of a run
+normalization_none.pt | cannot be used: normalization='mine' | must be one of
+path_number.pt | cannot be used: data_path=7 | must be of type str
+empty.safetensors | cannot be loaded: it is cut off | give best.pt or last.pt of a run
 text.safetensors
-    | can not be loaded: it is cut off, no checkpoint | give best.pt or last.pt of a run
-cut.safetensors | can not be loaded: it is cut off | give best.pt or last.pt of a run
+    | cannot be loaded: it is cut off, is not a checkpoint | give best.pt or last.pt of a run
+cut.safetensors | cannot be loaded: it is cut off | give best.pt or last.pt of a run
 header.safetensors
-    | can not be loaded: it is cut off, no checkpoint | give best.pt or last.pt of a run
-foreign.safetensors | can not be loaded: it is not a checkpoint of petseg_train | give best.pt
+    | cannot be loaded: it is cut off, is not a checkpoint | give best.pt or last.pt of a run
+foreign.safetensors | cannot be loaded: it is not a checkpoint of petseg_train | give best.pt
 no_json.safetensors
-    | can not be loaded: it is cut off, no checkpoint | give best.pt or last.pt of a run
+    | cannot be loaded: it is cut off, is not a checkpoint | give best.pt or last.pt of a run
 list.safetensors
-    | can not be loaded: it is cut off, no checkpoint | give best.pt or last.pt of a run
-no_config.safetensors | can not be loaded: it is not a checkpoint of petseg_train | give best.pt
+    | cannot be loaded: it is cut off, is not a checkpoint | give best.pt or last.pt of a run
+no_config.safetensors | cannot be loaded: it is not a checkpoint of petseg_train | give best.pt
 '''
 
 # a picture that can't be predicted: words, status 1
 PICTURES = '''
-nowhere.png | is not there, or is no file | restore it, or leave it out
-dir.png | dir.png holds no picture | name another folder
-fifo.png | is not there, or is no file | restore it, or leave it out
-broken_link.png | is not there, or is no file | restore it, or leave it out
-loop.png | is not there, or is no file | restore it, or leave it out
-*.jpeg | is not there, or is no file | restore it, or leave it out
+nowhere.png | does not exist, or is not a file | restore it, or leave it out
+dir.png | dir.png contains no picture | name another folder
+fifo.png | does not exist, or is not a file | restore it, or leave it out
+broken_link.png | does not exist, or is not a file | restore it, or leave it out
+loop.png | does not exist, or is not a file | restore it, or leave it out
+*.jpeg | does not exist, or is not a file | restore it, or leave it out
 text.png | cannot be read (not a picture) | restore it, or leave it out
 empty.png | cannot be read (not a picture) | restore it, or leave it out
 zip.png | cannot be read (not a picture) | restore it, or leave it out
@@ -712,8 +718,8 @@ eps.png | cannot be read (not a picture) | restore it, or leave it out
 cut.png | cannot be read ( | restore it, or leave it out
 cut_jpeg.png | cannot be read (image file is truncated | restore it, or leave it out
 head.png | cannot be read ( | restore it, or leave it out
-bomb.png | cannot be read (more than 400,000,000 pixels | PETSEG_MAX_PIXELS raises | leave it out
-endless.png | cannot be read (more than 400,000,000 pixels | PETSEG_MAX_PIXELS raises | leave it out
+bomb.png | cannot be read (more than 400,000,000 pixels | with PETSEG_MAX_PIXELS | leave it out
+endless.png | cannot be read (more than 400,000,000 pixels | with PETSEG_MAX_PIXELS | leave it out
 flat.png | cannot be read ( | restore it, or leave it out
 hollow.png | cannot be read ( | restore it, or leave it out
 gif.png | cannot be read ( | restore it, or leave it out
@@ -839,7 +845,7 @@ FUNCTIONS = {
     'learning_rate=inf: must be finite': lambda w: TrainConfig(learning_rate=float('inf')),
     "model='vit': must be one of unet": lambda w: TrainConfig(model='vit'),
     "device='tpu': must be one of auto, cpu": lambda w: TrainConfig(device='tpu'),
-    'x.json has settings that are not known here: depth':
+    'x.json has unknown settings: depth':
         lambda w: config_from(dict(depth=3), 'x.json'),
     "border='edge': use one of 'pet'": lambda w: check_choice('border', 'edge', ('pet',)),
     'size=100000: must be at most 4096': lambda w: TrainConfig(size=100_000),
@@ -871,9 +877,9 @@ FUNCTIONS = {
     'smooth=-1: must be above 0': lambda w: TverskyLoss(smooth=-1),
     'must both be (B, 1, H, W) and equal':
         lambda w: confusion(torch.zeros(4, 4), torch.zeros(4, 4)),
-    '16 pixels are not what they must be: 0 or 1 in a prediction (threshold it':
+    '16 pixels have wrong values: a prediction has 0 or 1 (threshold it':
         lambda w: dice(torch.full((1, 1, 4, 4), .5), torch.zeros(1, 1, 4, 4)),
-    'in a mask (is it a trimap? see trimap_to_mask)':
+    'a mask 0, 1 or 255 (is it a trimap? see trimap_to_mask)':
         lambda w: scores(confusion(torch.zeros(1, 1, 4, 4), torch.full((1, 1, 4, 4), 2))),
     'no image was counted: call update(logits, mask) first':
         lambda w: SegmentationMeter().compute(),
@@ -902,25 +908,26 @@ FUNCTIONS = {
         lambda w: load_model(w/'cp'/'best.pt', 'tpu'),
     "device='cuda': this machine has no cuda device, use auto or cpu":
         lambda w: load_model(w/'cp'/'best.pt', 'cuda'),
-    'absent.pt is not there, or is no file: give best.pt': lambda w: load_checkpoint(w/'absent.pt'),
-    'float64 is no picture: use uint8 from 0 to 255': lambda w: as_image(np.zeros((4, 4, 3))),
-    'ndarray of shape (4, 4, 5) and type uint8 is no picture':
+    'absent.pt does not exist, or is not a file: give best.pt':
+        lambda w: load_checkpoint(w/'absent.pt'),
+    'float64 is not a picture: use uint8 from 0 to 255': lambda w: as_image(np.zeros((4, 4, 3))),
+    'ndarray of shape (4, 4, 5) and type uint8 is not a picture':
         lambda w: as_image(np.zeros((4, 4, 5), np.uint8)),
-    'ndarray of shape (0, 4, 3) and type uint8 is no picture':
+    'ndarray of shape (0, 4, 3) and type uint8 is not a picture':
         lambda w: as_image(np.zeros((0, 4, 3), np.uint8)),
-    'Tensor of shape (2, 3, 4, 4) and type uint8 is no picture':
+    'Tensor of shape (2, 3, 4, 4) and type uint8 is not a picture':
         lambda w: as_image(torch.zeros(2, 3, 4, 4, dtype=torch.uint8)),
     'the picture cannot be read (not a picture): restore it': lambda w: opened(b'GIF'),
-    'which PETSEG_MAX_PIXELS raises for a command, and PIL.Image.MAX_IMAGE_PIXELS for a program':
+    'PETSEG_MAX_PIXELS for a command, or with PIL.Image.MAX_IMAGE_PIXELS in a program':
         lambda w: opened(w/'pictures'/'endless.png'),
-    'absent.png is not there, or is no file': lambda w: look(w/'absent.png', 32),
-    "'1 5 3 2' can not be the run lengths of 4 x 4 pixels: use ascending pairs":
+    'absent.png does not exist, or is not a file': lambda w: look(w/'absent.png', 32),
+    "'1 5 3 2' cannot be the run lengths of 4 x 4 pixels: use ascending pairs":
         lambda w: decode_rle('1 5 3 2', (4, 4)),
-    "'1' can not be the run lengths": lambda w: decode_rle('1', (4, 4)),
-    "'9 99' can not be the run lengths": lambda w: decode_rle('9 99', (4, 4)),
-    "'1 -2' can not be the run lengths": lambda w: decode_rle('1 -2', (4, 4)),
-    "'a b' can not be the run lengths": lambda w: decode_rle('a b', (4, 4)),
-    'nowhere holds no pets': lambda w: find_pets(w/'nowhere'),
+    "'1' cannot be the run lengths": lambda w: decode_rle('1', (4, 4)),
+    "'9 99' cannot be the run lengths": lambda w: decode_rle('9 99', (4, 4)),
+    "'1 -2' cannot be the run lengths": lambda w: decode_rle('1 -2', (4, 4)),
+    "'a b' cannot be the run lengths": lambda w: decode_rle('a b', (4, 4)),
+    'nowhere contains no pets': lambda w: find_pets(w/'nowhere'),
     "line 7: 'one two three four' is not a name and three numbers":
         lambda w: read_list(w/'pets_words'/'annotations'/'trainval.txt'),
     'has no pictures for train: at least 2': lambda w: pet_dataloaders(w/'pets_one'),
@@ -934,7 +941,8 @@ FUNCTIONS = {
     'a transform returned Image and uint8 (16, 16)':
         lambda w: transformed(w, lambda image, mask, seed: (Image.fromarray(image), mask)),
     'size=0: use 1 or more pixels': lambda w: PetDataset(no_pets(w/'pets'), size=0),
-    'train.txt names z, and images/ holds no such picture': lambda w: scan_own(w/'own_unknown'),
+    'train.txt names z, but images/ contains no such picture':
+        lambda w: scan_own(w/'own_unknown'),
     'a.png has 256 values, so its edges are soft':
         lambda w: read_mask(w/'own_soft'/'masks'/'a.png'),
     'threshold=0: must be a probability between 0 and 1':
@@ -949,9 +957,9 @@ FUNCTIONS = {
     "breed='tiger': use one of": lambda w: draw_pet(np.random.default_rng(0), 64, 'tiger'),
     'n=2: use at least 4 pictures': lambda w: make_toy_pets(w/'new', 2),
     'seed=-1: use 0 or more': lambda w: make_toy_pets(w/'new', 8, -1),
-    'own exists and is not the toy pets with n=8': lambda w: make_toy_pets(w/'own', 8),
-    'best.pt can not be read': lambda w: read_onnx(w/'cp'/'best.pt'),
-    'absent.onnx can not be read': lambda w: read_onnx(w/'absent.onnx'),
+    'own exists, but does not contain the toy pets with n=8': lambda w: make_toy_pets(w/'own', 8),
+    'best.pt cannot be read': lambda w: read_onnx(w/'cp'/'best.pt'),
+    'absent.onnx cannot be read': lambda w: read_onnx(w/'absent.onnx'),
 }
 
 
@@ -1050,7 +1058,7 @@ def test_without_a_home_a_command_asks_for_one(world, tmp_path, monkeypatch):
     assert status == 2 and err.count('\n') == 1 and 'set HOME or XDG_CACHE_HOME' in err, err
     assert not (tmp_path/'out').exists()
     status, _, err = run_case('train TINY --data_path ~/pets', world, tmp_path)
-    assert status == 2 and err.count('\n') == 1 and 'begins with ~' in err, err
+    assert status == 2 and err.count('\n') == 1 and 'begin with ~' in err, err
     status, out, err = run('train', ['--help'])
     assert not status and not err and 'XDG_CACHE_HOME' in out
 
@@ -1065,7 +1073,7 @@ def test_a_cache_needs_a_file_system_with_locks(world, tmp_path, monkeypatch, ki
     monkeypatch.setattr('fcntl.flock', refuse)
     status, _, err = run_case(case.replace('OUT', 'OUT/2'), world, tmp_path)
     assert status == 2 and err.count('\n') == 1 and os.strerror(number) in err, err
-    assert f'{tmp_path}/cache/petseg_nb can not be used for decoded pictures' in err, err
+    assert f'{tmp_path}/cache/petseg_nb cannot be used for decoded pictures' in err, err
     assert 'set XDG_CACHE_HOME to a folder on another disk' in err, err
     assert not (tmp_path/'out/2').exists()
 
@@ -1074,7 +1082,7 @@ def test_a_cache_that_can_not_be_written(world, tmp_path, monkeypatch):
     monkeypatch.setenv('XDG_CACHE_HOME', str(world/'file'))
     status, _, err = run_case('train TINY --data_path W/pets', world, tmp_path)
     assert status == 2 and err.count('\n') == 1, err
-    assert 'file/petseg_nb can not be used' in err and 'XDG_CACHE_HOME' in err, err
+    assert 'file/petseg_nb cannot be used' in err and 'XDG_CACHE_HOME' in err, err
     with pytest.raises(ValueError, match='XDG_CACHE_HOME'):
         decode_once(scan_pets(world/'pets'), 16, world/'file')
 

@@ -61,7 +61,7 @@ RIGHT_MODULE = 'print("noise")\n' + (ROOT/'tests'/'my_petseg.py').read_text(enco
     ('import nowhere', 'my_dice', 2, 'No module named'),
     ('while True: pass', 'my_dice', 2, 'still running after 2 s'),
     ('import os\nos._exit(0)', 'my_dice', 2, 'the process was ended with status 0'),
-    ('raise SystemExit', 'my_dice', 2, 'can not be imported: SystemExit'),
+    ('raise SystemExit', 'my_dice', 2, 'cannot be imported: SystemExit'),
 ], ids=['wrong', 'os._exit', 'sys.exit', 'endless', 'missing', 'syntax', 'import',
         'endless-import', 'os._exit-import', 'sys.exit-import'])
 def test_the_command_on_a_module(tmp_path, source, name, status, words):

@@ -1,33 +1,60 @@
 """The bug clinic quotes what `bench/clinic.py` measured: its table, and the price behind each fix,
 are those of the stored runs."""
 import json, re
-from statistics import fmean
+from statistics import fmean, stdev
+import numpy as np
 from conftest import ROOT
 
 COURSE = ROOT/'nbs'/'course'
+NOTEBOOK = json.loads((COURSE/'13_bug_clinic.ipynb').read_text(encoding='utf-8'))
+CONTROL = 'SmallOfOne' # of case 9
+STUDENT = 4.303 # a 95 % interval of a mean of three
+
+
+def names_of_bugs(cells):
+    "The class below the heading of each case"
+    return [re.match(r'class (\w+)\(Loop\)', cells[i + 1])[1]
+            for i, text in enumerate(cells) if re.match(r'### \d+\. ', text)]
 
 
 def test_prices_are_those_of_the_stored_runs():
-    notebook = json.loads((COURSE/'13_bug_clinic.ipynb').read_text(encoding='utf-8'))
-    cells = [''.join(cell['source']) for cell in notebook['cells']]
+    cells = [''.join(cell['source']) for cell in NOTEBOOK['cells']]
     rows = [json.loads(line) for line in (COURSE/'clinic.jsonl').read_text().splitlines()]
     runs = {(row['bug'], row['seed']): row for row in rows}
-    bugs = [re.match(r'class (\w+)\(Loop\)', cells[i + 1])[1]
-            for i, text in enumerate(cells) if re.match(r'### \d+\. ', text)]
-    assert len(bugs) >= 15 and {row['bug'] for row in rows} == {'Loop', *bugs}
+    bugs = names_of_bugs(cells)
+    assert len(bugs) >= 15 and {row['bug'] for row in rows} == {'Loop', *bugs, CONTROL}
     text = next(text for text in cells if '|bug|cost|' in text)
-    table = re.findall(r'^\|\d+\|.+?\|(.+?) \((.+?) to (.+?)\)\|(.+?)\|', text, re.M)
-    cost = r'Cost: (.+?) points \((.+?) to (.+?)\)'
-    fixes = [re.search(cost, text).groups() for text in cells if text.startswith('**Fix.**')]
+    table = re.findall(r'^\|\d+\|.+?\|(.+?) ± (.+?)\|(.+?)\|', text, re.M)
+    fixes = [re.search(r'Cost: (.+?) ± (.+?) points', text).groups()
+             for text in cells if '**Fix.**' in text]
     damage = []
     for bug, (*prices, shown), fix in zip(bugs, table, fixes, strict=True):
         right, wrong = ([runs[name, seed] for seed in (0, 1, 2)] for name in ('Loop', bug))
         costs = [100 * (a['test'] - b['test']) for a, b in zip(right, wrong)]
         excess = fmean(100 * (row['shown_test'] - row['test']) for row in wrong)
-        span = [fmean(costs), min(costs), max(costs)]
+        span = [fmean(costs), STUDENT * stdev(costs) / 3**.5]
         quotes = map(float, [*prices, shown, *fix])
         for quoted, measured in zip(quotes, [*span, excess, *span], strict=True):
             words = f'{bug}: {quoted} is quoted, {measured:.2f} was measured'
             assert abs(quoted - measured) < .051, words
         damage.append(max(fmean(costs), abs(excess)))
     assert damage == sorted(damage, reverse=True)
+    own = [100 * (runs[CONTROL, seed]['own_statistics'] - runs[CONTROL, seed]['test'])
+           for seed in (0, 1, 2)]
+    gain = next(found for text in cells if (found := re.search(r'gain (.+?) ± (.+?) points', text)))
+    for quoted, measured in zip(gain.groups(), [fmean(own), STUDENT * stdev(own) / 3**.5]):
+        assert abs(float(quoted) - measured) < .051, f'{quoted} is quoted, {measured:.2f} measured'
+    listed = next(text for text in cells if 'bugs = [' in text)
+    assert re.findall(r"'(\w+)'", listed.partition('bugs = [')[2]) == bugs
+
+
+def test_masks_are_those_of_the_cases_that_are_shown():
+    cells = [''.join(cell['source']) for cell in NOTEBOOK['cells']]
+    bugs = names_of_bugs(cells)
+    shown = [bugs[int(case) - 1] for cell in cells if 'fig-masks' in cell
+             for case in re.search(r'show_masks\(\[(.+)\]\)', cell)[1].split(',')]
+    with np.load(COURSE/'clinic_masks.npz') as stored:
+        assert set(stored) == {'Loop', *shown} and len(shown) == 10
+        masks = {bug: np.unpackbits(stored[bug], axis=1) for bug in stored}
+    assert all(mask.shape == (2, 32 * 32) for mask in masks.values())
+    assert not masks['ArgmaxOfOne'].any() and masks['TwoSigmoids'].all()

@@ -117,7 +117,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(toy_pets, tmp_path):
     process = train(toy_pets, '--resume', run, '--epochs', '3', preexec_fn=fill)
     _, err = finish(process, 2)
     line, = err.splitlines()
-    assert 'can not be written' in line and 'the one from before is still there' in line
+    assert 'cannot be written' in line and 'the previous file is still there' in line
     assert {name: (run/name).read_bytes() for name in before} == before
     assert not list(run.glob('*.part'))
 
@@ -139,7 +139,7 @@ def test_a_crafted_checkpoint_runs_nothing(toy_pets, tmp_path):
         with open(run/'last.pt', 'wb') as file: write(file)
         _, err = train_here(toy_pets, '--resume', run, status=2)
         line, = err.splitlines()
-        assert 'last.pt can not be loaded' in line and not (tmp_path/'ran').exists()
+        assert 'last.pt cannot be loaded' in line and not (tmp_path/'ran').exists()
 
 
 def test_everyone_is_told_of_each_epoch(toy_pets, tmp_path, monkeypatch):
@@ -268,15 +268,16 @@ def test_help_tells_the_truth_for_the_first_command():
     notes = {note.split()[0]: note for note in reversed(options.split(' --')[1:])}
     for name, value in dict(width=16, size=80, epochs=24, learning_rate=1e-3).items():
         assert f'(default: {value}; on toy pets: {TOYS[name]})' in notes[name]
-    assert 'toy pets' not in notes['batch_size'] and 'Without --data_path: on toy pets' in about
+    assert 'toy pets' not in notes['batch_size']
+    assert 'Without --data_path, it draws toy pets' in about
 
 
 @pytest.mark.parametrize('flags, words', [
     (['--epochs', '0'], 'epochs=0: must be above 0'),
-    (['--data_path', 'nowhere'], 'nowhere holds no pets'),
+    (['--data_path', 'nowhere'], 'nowhere contains no pets'),
     (['--device', 'tpu'], "invalid choice: 'tpu'"),
     (['--out_dir', '/dev/null/runs', '--epochs', '1'], '/dev/null/runs'),
-    (['--resume', 'nowhere'], 'nowhere/config.json is not there')])
+    (['--resume', 'nowhere'], 'nowhere/config.json does not exist')])
 def test_bad_input_is_one_line(toy_pets, flags, words):
     if flags[0] == '--out_dir': flags = [*SMALL, '--data_path', toy_pets, *flags]
     _, err = train_here(toy_pets, *flags, status=2)
@@ -302,8 +303,8 @@ run_command(command, [])
 
 @pytest.mark.parametrize('body, status, last', [
     ("int('x')", 1, "ValueError: invalid literal for int() with base 10: 'x'"),
-    ("open('/proc/no file')", 2, '-c: /proc/no file can not be used (No such file or directory): '
-                                 'name another, or set it right'),
+    ("open('/proc/no file')", 2, '-c: /proc/no file cannot be used (No such file or directory): '
+                                 'name another, or fix this'),
     ("raise UserError('size=3: use more')", 2, '-c: size=3: use more')])
 def test_what_a_user_can_put_right_is_one_line_and_a_bug_shows_where_it_is(body, status, last):
     _, err = run(sys.executable, '-c', RUNS.format(body), cwd=ROOT, status=status)

@@ -192,7 +192,7 @@ def test_the_command_writes_beside_the_checkpoint(small_checkpoint, tmp_path, ca
     (tmp_path/'best.pt').write_bytes(small_checkpoint.read_bytes())
     # a run's folder stands for its best.pt
     status, out, _ = said(capsys, tmp_path, '--format', 'safetensors')
-    assert status == 0 and 'against PyTorch, on eight photographs: largest difference' in out
+    assert status == 0 and 'compared with PyTorch on eight photographs: largest difference' in out
     assert out.rstrip().endswith(' MB')
     assert sorted(p.name for p in tmp_path.iterdir()) == ['best.pt', 'best.safetensors']
 
@@ -200,11 +200,11 @@ def test_the_command_writes_beside_the_checkpoint(small_checkpoint, tmp_path, ca
 @pytest.mark.parametrize('flags, words', [
     (['--format', 'safetensors', '--quantize', 'int8'],
      '--quantize int8 is for --format onnx, not safetensors'),
-    (['--data_path', 'pets'], 'give both or none'),
+    (['--data_path', 'pets'], 'give both or neither'),
     (['--out', 'pet.pb'], 'a file of --format onnx ends in .onnx'),
-    (['--out', 'nowhere/pet.onnx'], 'nowhere is not there: make that folder'),
-    (['--quantize', 'int8'], 'name their folder with --data_path'),
-    (['--quantize', 'int8', '--data_path', 'nowhere'], 'nowhere holds no pets')])
+    (['--out', 'nowhere/pet.onnx'], 'nowhere does not exist: create that folder'),
+    (['--quantize', 'int8'], 'give their folder with --data_path'),
+    (['--quantize', 'int8', '--data_path', 'nowhere'], 'nowhere contains no pets')])
 def test_bad_input_is_one_line(small_checkpoint, tmp_path, monkeypatch, capsys, flags, words):
     monkeypatch.chdir(tmp_path)
     status, out, err = said(capsys, small_checkpoint, *flags)
@@ -221,5 +221,5 @@ def test_what_is_no_checkpoint_is_one_line(tmp_path, capsys):
 
 def test_what_is_no_export_is_refused(small_checkpoint, tmp_path):
     for path in (small_checkpoint, tmp_path/'none.onnx'):
-        message = f'{path.name} can not be read .*: export it again'
+        message = f'{path.name} cannot be read .*: export it again'
         with pytest.raises(ValueError, match=message): read_onnx(path)

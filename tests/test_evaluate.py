@@ -178,10 +178,10 @@ def test_real_pictures(checkpoint, toy_pets, real_pets, tmp_path):
 
 
 @pytest.mark.parametrize('flags, words', [
-    (['nowhere.pt'], 'nowhere.pt is not there, or is no file: give best.pt'),
+    (['nowhere.pt'], 'nowhere.pt does not exist, or is not a file: give best.pt'),
     (['CHECKPOINT', '--threshold', '50'],
      '--threshold 50.0: must be a probability between 0 and 1'),
-    (['CONFIG'], 'config.json can not be loaded'),
+    (['CONFIG'], 'config.json cannot be loaded'),
     (['CHECKPOINT', '--out_dir', 'CONFIG'], 'config.json')])
 def test_bad_input_is_one_line(checkpoint, toy_pets, flags, words):
     places = dict(CHECKPOINT=checkpoint, CONFIG=checkpoint.parent/'config.json')

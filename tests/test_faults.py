@@ -6,7 +6,7 @@ from datetime import datetime
 import numpy as np
 import pytest
 from conftest import COMMANDS, call, run, start
-from petseg_nb.book.lab import update_chapters
+from petseg_nb.cli.lab import update_chapters
 from petseg_nb.checkpoints import load_model, model_for
 from petseg_nb.cli import train
 from petseg_nb.cli.common import run_command
@@ -72,7 +72,7 @@ def test_a_full_disk_leaves_what_was_there(name, small_checkpoint, tmp_path):
         write(tmp_path, small_checkpoint)
     message = str(error.value)
     assert '\n' not in message and str(tmp_path) in message, message
-    assert re.search('too large|No space|can not be written', message), message
+    assert re.search('too large|No space|cannot be written', message), message
     assert whole_files(tmp_path) == {}
     if name == 'onnx': return # which takes long; test_deploy has it with room
     write(tmp_path, small_checkpoint) # with room again
@@ -142,7 +142,7 @@ def fit_small(toy_pets, run_dir, callbacks=(), **changes):
 
 
 def test_a_second_run_into_a_folder_is_refused(toy_pets, tmp_path):
-    in_use = f'{tmp_path} is in use by another run: wait for its end, or stop it'
+    in_use = f'{tmp_path} is in use by another run: wait until that run ends, or stop it'
     with alone_in(tmp_path):
         with pytest.raises(ValueError, match=in_use): fit_small(toy_pets, tmp_path)
         with pytest.raises(ValueError, match='in use by another run'):
@@ -158,7 +158,8 @@ def test_a_run_goes_on_where_a_folder_can_not_be_locked(kind, tmp_path, monkeypa
     monkeypatch.setattr(fcntl, 'flock', refuse)
     (tmp_path/'.lock').touch()
     for again in range(2):
-        words = re.escape(f'{tmp_path} can not be locked (not here): start no second run in it')
+        words = re.escape(f'{tmp_path} cannot be locked (not here): do not start a second run in '
+                          'it')
         with pytest.warns(UserWarning, match=words), alone_in(tmp_path): (tmp_path/'file').touch()
         assert [path.name for path in tmp_path.iterdir()] == ['file']
 
@@ -210,7 +211,7 @@ def test_a_clock_that_goes_back_overwrites_no_run(toy_pets, tmp_path, monkeypatc
     before = whole_files(tmp_path)
     with pytest.raises(SystemExit) as end, redirect_stderr(io.StringIO()) as said:
         train.petseg_train(flags)
-    assert end.value.code == 2 and '20261025-023000-unet is there already' in said.getvalue()
+    assert end.value.code == 2 and '20261025-023000-unet exists already' in said.getvalue()
     assert whole_files(tmp_path) == before
 
 
@@ -244,7 +245,7 @@ def test_a_worker_that_was_killed_is_one_line_and_nothing_is_lost(toy_pets, tmp_
         run_command(lambda argv: fit_small(toy_pets, tmp_path, [KillWorker], workers=1), [])
     line, = said.getvalue().splitlines()
     assert end.value.code == 2 and '--workers' in line
-    assert 'a worker that prepares pictures was killed' in line
+    assert 'a process that loads pictures was killed' in line
     assert len(fit_small(toy_pets, tmp_path)) == 3
 
 

@@ -130,7 +130,7 @@ def test_too_little_memory_names_the_parts_that_fit(toy_pets):
         else: pytest.fail('the memory is enough')
         said = str(too_little_memory(run, images.cpu()))
     finally: torch.cuda.set_per_process_memory_fraction(1.)
-    assert 'too little memory for a batch of 64 pictures. It fits in ' in said
+    assert 'not enough memory for a batch of 64 pictures. It fits in ' in said
     assert any(f'in {parts} parts: set accumulate={parts}' in said for parts in (4, 8))
 
 

@@ -80,8 +80,8 @@ def test_lab_of_an_installed_package(installed, tmp_path):
         assert listed == {p.name for p in folder.iterdir() if p.name != '.copied.json'}
         log = lab.log.read_text()
         assert f'Chapters: {folder}. Begin with course/00_first_hour.ipynb.' in log
-        assert log.count('kept as you changed it') == 1
-        assert f'{folder}/faq.ipynb: kept as you changed it.' in log
+        assert log.count('you changed this file') == 1
+        assert f'{folder}/faq.ipynb: you changed this file, so it is kept.' in log
         packed = installed/'petseg_nb/nbs'
         names = {p.name for p in packed.glob('*.ipynb')} | {'mine.ipynb'}
         assert {p.name for p in folder.glob('*.ipynb')} == names

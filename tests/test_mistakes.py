@@ -7,10 +7,10 @@ import pytest
 import torch
 import torch.distributed as dist
 from petseg_nb import checkpoints, training
-from petseg_nb.book import lab, pages
+from petseg_nb.book import pages
 from petseg_nb.check import check_training_step, check_unet, layers
 from petseg_nb.check.engine import Wrong
-from petseg_nb.cli import train
+from petseg_nb.cli import lab, train
 from petseg_nb.cli.compare import petseg_compare
 from petseg_nb.core import device, disk, distributed
 from petseg_nb.core.config import TrainConfig
@@ -128,7 +128,7 @@ def test_jupyter_is_told_where_the_pictures_are(there, tmp_path, monkeypatch):
     monkeypatch.setattr(os, 'environ', {})
     monkeypatch.setattr(os, 'execv', lambda program, words: started.append(words))
     monkeypatch.setattr(lab.petseg_nb, '__file__', str(tmp_path/'petseg_nb'/'__init__.py'))
-    lab.open_lab(['--', '--no-browser'])
+    lab.petseg_lab(['--', '--no-browser'])
     assert os.environ.get('PETSEG_DATA') == (str(pictures) if there else None)
     assert started[0][-1] == '--no-browser'
     assert f'--ServerApp.root_dir={tmp_path/"nbs"}' in started[0]
@@ -141,7 +141,7 @@ def test_a_function_of_one_line_is_shown_by_its_head():
 
 def test_a_damaged_export_says_why_it_can_not_be_read(tmp_path):
     (tmp_path/'cut.onnx').write_bytes(b'cut')
-    said = r'cut\.onnx can not be read \([^)\n]{10,}\): export it again'
+    said = r'cut\.onnx cannot be read \([^)\n]{10,}\): export it again'
     with pytest.raises(ValueError, match=said): export.read_onnx(tmp_path/'cut.onnx')
 
 

@@ -113,8 +113,8 @@ MISTAKES = [
     (no_mask, 'images/Bengal_43.jpg has no mask: draw it, or save a black picture of the same size '
               'if it shows no object; or list the pictures to use in train.txt and valid.txt'),
     (photo_turned, 'masks/Bengal_43.png has 256 x 183 pixels, and Bengal_43.jpg is shown with '
-                   '183 x 256, turned by its EXIF orientation 8: turn it too, or delete the '
-                   "orientation from the photo's EXIF data"),
+                   '183 x 256, rotated by its EXIF orientation 8: rotate it too, or remove '
+                   "the orientation from the photo's EXIF data"),
     (suffix, 'images/Bengal_43.jpg has no mask, but Bengal_43_mask.png has no picture: '
              'give the mask the name of its picture'),
     (prefix, 'but mask-Bengal_43.png has no picture: give the mask the name of its picture'),
@@ -133,36 +133,36 @@ MISTAKES = [
                   'name the value of the object with --mask_value'),
     (colours, 'has the values 0,0,255 and 255,0,0, none of them black: '
               'name the value of the object with --mask_value'),
-    (jpeg, 'Bengal_43.jpg has 66 values, so its edges are soft: count what is brighter than the '
-           'middle as the object, with --mask_value ">127"'),
-    (antialiased, 'values, so its edges are soft: count what is brighter'),
+    (jpeg, 'Bengal_43.jpg has 66 values, so its edges are soft: count the bright pixels as '
+           'the object, with --mask_value ">127"'),
+    (antialiased, 'values, so its edges are soft: count the bright pixels'),
     (instances, 'masks/Bengal_43.png has 31 values (0, 1, 2, 3, … and 30): name the value of the '
                 'object with --mask_value, or count all but the background as the object with '
                 '--mask_value nonzero'),
     (photo, 'masks/Bengal_43.png has over 65536 colours: draw the object'),
     (broken, 'masks/Bengal_43.png cannot be read (not a picture): restore it, or leave it out'),
     (polyline, 'masks/Bengal_43.json has a linestrip labelled cat: outline the object'),
-    (one_point, 'masks/Bengal_43.json is no drawing of labelme'),
+    (one_point, 'masks/Bengal_43.json is not a labelme drawing'),
     (code_page, 'masks/Bengal_43.json is not in UTF-8: open it in a text editor, and save it'),
     (two_sides, 'images/Bengal_43.jpg has 2 masks (Bengal_43_left.png, Bengal_43_right.png): let '
                 'the names of masks that belong together end in numbers (_1, _2), and they are'),
     (one_more, 'images/Bengal_43.jpg has 2 masks (Bengal_43.png, Bengal_43_2.png): let the names'),
-    (listed_twice, 'train.txt names Bengal_43, and train.txt did so before'),
+    (listed_twice, 'train.txt names Bengal_43, and so does train.txt'),
     (on_both_sides,
-     'valid.txt names Bengal_43.jpg, and train.txt did so before: a picture is for one thing'),
-    (unknown, 'train.txt names Tiger_1, and images/ holds no such picture: '
-              'restore it, or take its name off the list'),
-    (utf16, 'train.txt is not UTF-8: save it as such'),
+     'valid.txt names Bengal_43.jpg, and so does train.txt: a picture belongs to one part only'),
+    (unknown, 'train.txt names Tiger_1, but images/ contains no such picture: restore it, or '
+              'remove its name from the list'),
+    (utf16, 'train.txt is not UTF-8: save it as UTF-8'),
     (only_train, 'has no valid pictures: '
                  'write the names of some pictures into train.txt and of others into valid.txt'),
     (only_test, 'has no train pictures: '
                 'write the names of some pictures into train.txt and of others into valid.txt'),
-    (empty, 'images holds no picture that is to be used (nothing): save pictures in it'),
-    (nested, 'images holds no picture that is to be used (train/): folders in it are not read'),
-    (empty_list, 'images holds no picture that is to be used (8 .jpg): write names'),
-    (both_layouts, 'holds masks/ and annotations/: take one of them out'),
-    (neither, 'own has a layout that is not read (images/ with 8 .jpg): pictures belong into '
-              'images/, and masks of the same names into masks/')]
+    (empty, 'images contains no picture that can be used (nothing): save pictures in it'),
+    (nested, 'images contains no picture that can be used (train/): folders in it are not read'),
+    (empty_list, 'images contains no picture that can be used (8 .jpg): write names'),
+    (both_layouts, 'contains masks/ and annotations/: remove one of the two'),
+    (neither, 'own has an unknown layout (images/ with 8 .jpg): pictures belong in images/, and '
+              'masks of the same names in masks/')]
 
 
 @pytest.mark.parametrize('spoil, line', MISTAKES, ids=[spoil.__name__ for spoil, _ in MISTAKES])
@@ -173,11 +173,11 @@ def test_each_mistake_is_one_line_and_leaves_no_run(own, tmp_path, spoil, line):
     assert not (tmp_path/'runs').exists()
 
 
-KINDS = ['picture without mask', 'mask not turned', 'mask of another name', 'mask of another name',
+KINDS = ['picture without mask', 'mask not rotated', 'mask of another name', 'mask of another name',
          'drawing beside picture', 'name used twice', 'name used twice',
          'mask of another size', 'mask of another size', 'no black', 'no black',
-         'no black', 'soft edges', 'soft edges', 'more than two values', 'photo for a mask',
-         'unreadable mask', 'shape without an area', 'no drawing of labelme',
+         'no black', 'soft edges', 'soft edges', 'more than two values', 'photo instead of a mask',
+         'unreadable mask', 'shape without an area', 'not a labelme drawing',
          'drawing not in UTF-8', 'several masks', 'several masks']
 
 @pytest.mark.parametrize('i', range(len(KINDS)),
@@ -212,7 +212,7 @@ def test_a_value_that_no_mask_has_is_refused(own, tmp_path):
     status, _, err = run(petseg_check_data, own, '--mask_value', 7)
     assert status == 2 and shown in err
     status, _, err = run(petseg_train, *flags, '--data_path', SAMPLES)
-    assert status == 2 and 'samples holds trimaps: leave out --mask_value' in err
+    assert status == 2 and 'samples contains trimaps: leave out --mask_value' in err
     status, _, err = run(petseg_evaluate, 'pretrained', '--mask_value', 7)
     assert status == 2 and 'are for your own masks: give their folder with --data_path' in err
 
@@ -228,7 +228,7 @@ def test_a_border_is_what_border_says(own, tmp_path):
         assert set(mask.unique().tolist()) == {0, 1, value}, border
     flags = *SMALL, '--data_path', own, '--mask_value', 1, '--out_dir', tmp_path/'runs'
     status, _, err = run(petseg_train, *flags, '--border', 'ignore')
-    assert status == 2 and ('--border ignore does nothing: the masks in' in err
+    assert status == 2 and ('--border ignore has no effect: the masks in' in err
                             and 'Name its value with --border_value (255 in PASCAL VOC)' in err)
     status, _, err = run(petseg_train, *flags, '--border', 'ignore', '--border_value', 7)
     assert status == 2 and 'so give another --border_value' in err
@@ -313,7 +313,7 @@ def test_long_masks_may_be_inside_out(tmp_path):
     mask = np.full((64, 384), 255, np.uint8)
     mask[20:44, 212:236] = 0
     checked, notes = long_masks(tmp_path/'own', mask)
-    line = 'if they are inside out, name the other value with --mask_value'
+    line = 'if they are inverted, name the other value with --mask_value'
     assert line in checked and any(line in note for note in notes()), checked
 
 
@@ -470,7 +470,7 @@ def test_a_mask_that_was_a_jpeg_is_read_by_a_threshold(tmp_path, radius, quality
 
 def test_a_threshold_needs_a_number(own):
     for value in ('>', '>half', '<=1'):
-        with pytest.raises(UserError, match='is no threshold: give a number, such as ">127"'):
+        with pytest.raises(UserError, match='is not a threshold: give a number, such as ">127"'):
             split_records(own, value)
 
 
@@ -524,9 +524,9 @@ def test_a_ring_is_as_wide_as_its_line(own):
 
 
 @pytest.mark.parametrize('values, line', [
-    (('>abc', ''), '>abc is no threshold'), (('', '<nan'), '<nan is no threshold'),
-    (('nonzero', '255'), '--border_value 255 takes all pixels of the object'),
-    (('', '255'), '--border_value 255 takes all pixels of the object')])
+    (('>abc', ''), '>abc is not a threshold'), (('', '<nan'), '<nan is not a threshold'),
+    (('nonzero', '255'), '--border_value 255 covers all pixels of the object'),
+    (('', '255'), '--border_value 255 covers all pixels of the object')])
 def test_values_that_cannot_be_right_are_named(own, values, line):
     for look in (split_records, check_data):
         with pytest.raises(UserError, match=re.escape(line)): look(own, *values)
@@ -534,13 +534,13 @@ def test_values_that_cannot_be_right_are_named(own, values, line):
 
 LAYOUTS = dict( # what its files are called, and the line
     coco=(['images/a.jpg', 'annotations/instances_default.json'],
-          'annotations/ with 1 .json): JSON of COCO is not read: export masks'),
-    roboflow=(['train/a.jpg', 'train/_annotations.coco.json'], 'JSON of COCO is not read'),
+          'annotations/ with 1 .json): JSON of COCO is not supported: export masks'),
+    roboflow=(['train/a.jpg', 'train/_annotations.coco.json'], 'JSON of COCO is not supported'),
     ade20k=(['images/a.jpg', 'annotations/a.png'],
-            '(images/ with 1 .jpg; annotations/ with 1 .png): if annotations/ holds the masks, '
-            'call it masks/'),
-    labelme=(['images/a.jpg', 'annotations/a.json'], 'if annotations/ holds the masks, call it'),
-    boxes=(['images/a.jpg', 'annotations/a.xml'], 'with 1 .xml): pictures belong into images/'),
+            '(images/ with 1 .jpg; annotations/ with 1 .png): if annotations/ contains the masks, '
+            'rename it to masks/'),
+    labelme=(['images/a.jpg', 'annotations/a.json'], 'if annotations/ contains the masks, rename'),
+    boxes=(['images/a.jpg', 'annotations/a.xml'], 'with 1 .xml): pictures belong in images/'),
     kaggle=(['images/images/a.jpg', 'annotations/annotations/trimaps/a.png'],
             'move what is in annotations/annotations/ up into annotations/ and what is in '
             'images/images/ up into images/'),
@@ -549,9 +549,9 @@ LAYOUTS = dict( # what its files are called, and the line
             '(train/, val/): put all pictures into one images/ and all masks into one masks/'),
     bowl=(['1/images/1.png', '1/masks/x.png', '1/masks/y.png', '2/images/2.png', '2/masks/z.png'],
           'copy the picture of each folder into one images/, and its masks into one masks/'),
-    flat=(['a.jpg', 'a.json', 'b.jpg', 'b.json'], '(2 .jpg, 2 .json): pictures belong into'),
+    flat=(['a.jpg', 'a.json', 'b.jpg', 'b.json'], '(2 .jpg, 2 .json): pictures belong in'),
     cvat=(['JPEGImages/a.jpg', 'SegmentationClass/a.png', 'labelmap.txt'],
-          '(JPEGImages/, SegmentationClass/, 1 .txt): pictures belong into images/'))
+          '(JPEGImages/, SegmentationClass/, 1 .txt): pictures belong in images/'))
 
 @pytest.mark.parametrize('name', LAYOUTS)
 def test_a_folder_of_another_layout_is_described(tmp_path, name):
@@ -562,7 +562,7 @@ def test_a_folder_of_another_layout_is_described(tmp_path, name):
     status, out, err = run(petseg_check_data, tmp_path/'D')
     assert (status, out, err.count('\n')) == (2, '', 1), err
     said = err.replace(f'{tmp_path}/', '')
-    assert 'D has a layout that is not read (' in said and line in said
+    assert 'D has an unknown layout (' in said and line in said
 
 
 @pytest.mark.parametrize('name', ['ade20k', 'kaggle'])
@@ -772,7 +772,7 @@ def test_photos_are_listed_whose_masks_may_not_be_turned(own, turn, size, is_lis
     size = size[::-1] if turn > 4 else size
     Image.open(record.mask).resize(size, Image.NEAREST).save(record.mask)
     said = check_data(own)
-    assert ('turned photo           Bengal_43.jpg (EXIF orientation' in said) == is_listed, said
+    assert ('rotated photo          Bengal_43.jpg (EXIF orientation' in said) == is_listed, said
 
 
 def test_pictures_to_score_are_named_in_a_list(own, tmp_path):
@@ -782,7 +782,7 @@ def test_pictures_to_score_are_named_in_a_list(own, tmp_path):
     for record in scan_own(own):
         if record.split != 'train': record.image.unlink(), record.mask.unlink()
     status, _, err = run(petseg_evaluate, run_dir)
-    assert status == 2 and 'write the names of those to score into test.txt' in err, err
+    assert status == 2 and 'write the names of the pictures to score into test.txt' in err, err
     (own/'test.txt').write_text('\n'.join(r.name for r in scan_own(own)))
     status, out, err = run(petseg_evaluate, run_dir, '--split', 'test')
     assert (status, err) == (0, '') and '5 test pictures' in out, err
@@ -841,7 +841,7 @@ def test_without_test_pictures_a_run_ends_well_and_a_comparison_says_what_it_nee
     status, _, err = run(petseg_compare, 'crop_flip', '--models', 'unet', '--seeds', 0, *SMALL,
                          '--data_path', own, '--folder', tmp_path/'comparison')
     assert status == 2
-    assert 'has no test pictures, and a comparison scores them: name some in test.txt' in err
+    assert 'has no test pictures, but a comparison scores them: name some in test.txt' in err
 
 
 def test_pets_that_only_test_can_be_scored(toy_pets, tmp_path):

@@ -46,14 +46,14 @@ def test_a_deep_picture_has_its_contrast(write, tmp_path):
 
 def stack(path, **tags): tifffile.imwrite(path, np.zeros((3, 48, 64), np.uint8), **tags)
 @pytest.mark.parametrize('write, line', [
-    (deep(1, np.float16), 'cannot be read (a TIFF with 1 x 16-bit floats per pixel): '
-                          'save what counts of it as PNG, in grey or RGB'),
+    (deep(1, np.float16), 'cannot be read (a TIFF with 1 x 16-bit floats per pixel): save the part '
+                          'that you need as PNG, in grey or RGB'),
     (lambda path: tifffile.imwrite(path, np.zeros((48, 64, 8), np.uint16), planarconfig='contig'),
-     'cannot be read (a TIFF with 8 x 16-bit whole numbers per pixel): save what counts'),
+     'cannot be read (a TIFF with 8 x 16-bit whole numbers per pixel): save the part'),
     (lambda path: stack(path, photometric='minisblack'), 'cannot be read (3 pages of the same'),
     (lambda path: tifffile.imwrite(path, np.zeros((3, 48, 64), np.uint16), **RGB),
-     'cannot be read (a TIFF with 3 x 16-bit whole numbers per pixel): save what counts'),
-    (deep(-1000, np.int16), 'deep.tif: pixels from -1000 to 0, and nothing tells which of them are '
+     'cannot be read (a TIFF with 3 x 16-bit whole numbers per pixel): save the part'),
+    (deep(-1000, np.int16), 'deep.tif: pixels from -1000 to 0, but nothing says which values are '
                             'black and white: choose both, and save it with 8 bits'),
     (deep(np.nan, np.float32), 'deep.tif: pixels from nan to nan')])
 def test_a_picture_of_which_nothing_tells_what_to_see_has_one_line(write, line, tmp_path):
@@ -150,4 +150,4 @@ def test_numbers_of_objects_in_a_grey_mask_of_16_bits_are_kept(tmp_path):
 
 def test_floats_a_little_beyond_white_are_not_taken_for_black(tmp_path):
     deep(1.02, np.float32)(path := tmp_path/'deep.tif')
-    with pytest.raises(UserError, match='pixels from 0 to 1.02, and nothing tells'): look(path, 64)
+    with pytest.raises(UserError, match='pixels from 0 to 1.02, but nothing says'): look(path, 64)

@@ -123,7 +123,7 @@ def test_a_folder_of_hostile_pictures(checkpoint, tmp_path):
     for name, words in bad.items():
         assert [words in line for line in err if f'{folder/name} ' in line] == [True], name
     for path in (missing, folder/'pipe.jpg'):
-        assert sum(f'{path} is not there, or is no file' in line for line in err) == 1
+        assert sum(f'{path} does not exist, or is not a file' in line for line in err) == 1
     assert len(err) == len(bad) + 3 and err[-1].startswith(f'{len(sizes)} pictures in ')
     assert err[-1].endswith(f'; {len(bad) + 2} failed')
     assert {Path(picture).name for picture, _ in pairs} == set(sizes)
@@ -173,7 +173,7 @@ def test_results_replace_neither_each_other_nor_inputs(checkpoint, tmp_path):
     for i, name in enumerate(names): pet(i).save(tmp_path/name)
     before = (out/'cat_mask.png').read_bytes()
     pairs, err = predict(checkpoint, out, '--out_dir', out, '--tta', 'flip', status=1)
-    assert not pairs and 'lies in the output folder' in err[0]
+    assert not pairs and 'is in the output folder' in err[0]
     assert (out/'cat_mask.png').read_bytes() == before
     pictures = tmp_path/'a', tmp_path/'b'/'*'
     pairs, _ = predict(checkpoint, *pictures, '--out_dir', tmp_path/'new')
@@ -195,8 +195,8 @@ def test_the_table_of_run_lengths_may_lie_among_the_pictures(checkpoint, tmp_pat
 
 
 @pytest.mark.parametrize('flags, words', [
-    (['--out_dir', '/proc/nothing'], '--out_dir /proc/nothing can not be used'),
-    (['--out_dir', __file__], f'--out_dir {__file__} can not be used'),
+    (['--out_dir', '/proc/nothing'], '--out_dir /proc/nothing cannot be used'),
+    (['--out_dir', __file__], f'--out_dir {__file__} cannot be used'),
     (['--rle', '/proc/nothing.csv'], '/proc/nothing.csv')])
 def test_what_can_not_be_written_is_one_line(checkpoint, tmp_path, flags, words):
     pet().save(picture := tmp_path/'cat.png')
@@ -210,7 +210,7 @@ def test_a_broken_checkpoint_is_one_line(checkpoint, tmp_path):
     (tmp_path/'cut.pt').write_bytes(data[:len(data) // 2])
     words = tmp_path/'cut.pt', tmp_path/'cat.png', '--out_dir', tmp_path/'out'
     _, err = predict(*words, status=2)
-    assert len(err) == 1 and f"{tmp_path/'cut.pt'} can not be loaded" in err[0]
+    assert len(err) == 1 and f"{tmp_path/'cut.pt'} cannot be loaded" in err[0]
     assert not (tmp_path/'out').exists()
 
 
@@ -232,7 +232,7 @@ def test_a_stream_is_answered_line_by_line(checkpoint, tmp_path):
     process.stdin.write(os.fsencode(tmp_path/'none.png')) # no line end
     process.stdin.close()
     err = process.stderr.read()
-    assert process.wait(60) == 1 and b'none.png is not there' in err and b'4 pictures in' in err
+    assert process.wait(60) == 1 and b'none.png does not exist' in err and b'4 pictures in' in err
     # the same path again has a mask of its own
     assert (tmp_path/'out'/'frame 1-2_mask.png').exists()
 
@@ -318,6 +318,6 @@ def test_memory_grows_by_few_bytes_a_pixel(checkpoint, tmp_path, mode, suffix, f
 def test_a_folder_says_that_it_does_not_look_into_subfolders(tmp_path):
     inner, trip = tmp_path/'trip'/'day 1'/'p.png', tmp_path/'trip'
     inner.parent.mkdir(parents=True), inner.touch(), (trip/'.cache').mkdir()
-    with pytest.warns(UserWarning, match=r"trip has subfolders .* \(1\): name them too, or all"):
+    with pytest.warns(UserWarning, match=r"subfolders .* \(1\): name them too, or everything"):
         assert list(find_pictures([str(trip)])) == [trip]
     assert list(find_pictures([f'{trip}/**'])) == [inner] # as the warning says

@@ -202,7 +202,7 @@ def test_run_lengths_bring_the_mask_back(mask):
 def test_numbers_that_are_no_run_lengths_are_refused(numbers, width, height):
     text = ' '.join(map(str, numbers))
     try: mask = decode_rle(text, (width, height))
-    except ValueError as e: assert 'can not be the run lengths' in str(e)
+    except ValueError as e: assert 'cannot be the run lengths' in str(e)
     else: assert mask.sum() == sum(numbers[1::2]) and mask.shape == (height, width)
 
 

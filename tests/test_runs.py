@@ -367,7 +367,7 @@ def test_of_two_runs_in_one_second_the_second_waits(toy_pets, tmp_path, monkeypa
     settings = (first/'config.json').read_bytes()
     monkeypatch.setattr(commands, 'datetime', now)
     line = refused('--data_path', toy_pets, '--size', 16, '--width', 2, '--out_dir', tmp_path)
-    assert 'is there already: wait a second' in line
+    assert 'exists already: wait a second' in line
     assert (first/'config.json').read_bytes() == settings and list(tmp_path.iterdir()) == [first]
 
 

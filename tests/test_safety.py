@@ -7,7 +7,7 @@ from petseg_nb.core.errors import UserError
 
 SOURCES = sorted((ROOT/'petseg_nb').rglob('*.py'))
 # a student's code, because that is what is asked for
-RUNS_CODE = {('check/load.py', 'compile'), ('check/load.py', 'exec')}
+RUNS_CODE = {('check/command.py', 'compile'), ('check/command.py', 'exec')}
 FORBIDDEN = re.compile(r'(c?[Pp]ickle|dill|joblib|marshal|shelve)\.|os\.(system|popen)|'
                        r'yaml\.load$|subprocess\.getoutput')
 
@@ -79,11 +79,11 @@ def test_an_encoder_that_was_cut_off_is_named(content, tmp_path, monkeypatch):
 
 def test_the_server_is_for_this_machine(tmp_path, monkeypatch):
     from jupyter_server.serverapp import ServerApp
-    from petseg_nb.book import lab
+    from petseg_nb.cli import lab
     started = []
     monkeypatch.setattr(lab.os, 'execv', lambda program, words: started.append(words))
     monkeypatch.setattr(lab.sys, 'platform', 'linux')
-    lab.open_lab([])
+    lab.petseg_lab([])
     opens = re.compile('ip=|--ip|token|password|allow_origin|allow_remote')
     assert len(started) == 1 and not any(map(opens.search, started[0]))
     ip = ServerApp.ip

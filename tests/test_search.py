@@ -51,7 +51,7 @@ def test_a_folder_without_an_index_stays_as_it_is(tmp_path):
 def page_of(path):
     "The address on the site of a notebook"
     name = path.relative_to(ROOT/'nbs').as_posix()
-    return re.sub(r'(^|/)\d+_', r'\1', name).replace('.ipynb', '.html')
+    return re.sub(r'(^|/)\d+[a-zA-Z0-9]*_', r'\1', name).replace('.ipynb', '.html')
 
 
 def test_words_lead_to_sections_that_are_there():

@@ -93,7 +93,7 @@ def test_weights_that_know_the_validation_pictures_are_named(run_dir, toy_pets, 
     (lists/'trainval.txt').write_text('\n'.join(train[1:]) + '\n') # others validate now
     out, _ = call('train', '--data_path', root, *SMALL, '--weights', run_dir,
                   '--out_dir', tmp_path/'runs')
-    assert out.startswith('--weights has learned from 3 of the 3 validation pictures: ')
+    assert out.startswith('--weights was trained on 3 of the 3 validation pictures: ')
 
 
 def test_a_run_goes_on_with_its_own_pictures_alone(run_dir, toy_pets, tmp_path):
@@ -107,13 +107,13 @@ def test_a_run_goes_on_with_its_own_pictures_alone(run_dir, toy_pets, tmp_path):
     for name, its in zip(('trainval', 'test'), lines):
         (lists/f'{name}.txt').write_text('\n'.join(its) + '\n')
     _, err = call('train', '--resume', going, '--data_path', moved, '--epochs', 3, status=2)
-    assert 'last.pt is of a run on other pictures' in err and len(err.splitlines()) == 1
+    assert 'last.pt belongs to a run on other pictures' in err and len(err.splitlines()) == 1
 
 
 def test_compare_says_that_test_pictures_are_copies(copies, toy_pets, tmp_path):
     flags = '--epochs 1 --models unet --seeds 0 --size 32 --width 2 --device cpu'.split()
     out, _ = call('compare', 'flip_cbam', *flags, '--data_path', copies, '--folder', tmp_path/'a')
-    assert '4 of the 10 test pictures are copies of pictures to train or validate on' in out
+    assert '4 of the 10 test pictures are copies of training or validation pictures' in out
     out, _ = call('compare', 'flip_cbam', *flags, '--data_path', toy_pets, '--folder', tmp_path/'b')
     assert 'copies' not in out
 

@@ -262,7 +262,7 @@ def test_links_of_notebooks_resolve(name):
             continue
         path, _, anchor = target.partition('#')
         page = (NBS/name).parent/path if path else NBS/name
-        assert page.is_file(), f'{name} links {target}, which is not there'
+        assert page.is_file(), f'{name} links {target}, which does not exist'
         if not anchor: continue
         code = '\n'.join(source(c) for c in cells(page) if c['cell_type'] == 'code')
         symbols = re.findall(r'^(?:def|class) (\w+)', code, re.M)
@@ -275,7 +275,7 @@ def test_links_of_markdown_files_resolve(name):
     for target in map(''.join, targets((ROOT/name).read_text(encoding='utf-8'))):
         path = target.removeprefix(BLOB).partition('#')[0]
         if path and not path.startswith('http'):
-            assert (ROOT/path).exists(), f'{name} links {target}, which is not there'
+            assert (ROOT/path).exists(), f'{name} links {target}, which does not exist'
 
 
 def test_each_term_of_the_glossary_is_taught_where_it_says():
@@ -372,6 +372,7 @@ def test_defects_of_pages_do_not_come_back(site):
             fold = f'code-summary: "{EXPORTED_SOURCE}"'
             assert fold not in text, f'{name}: a fold without a name'
             assert not any(map(is_empty, outputs)), f'{name}: an output that shows nothing'
+            assert '<table></table>' not in str(outputs), f'{name}: Quarto warns of this table'
             if re.search(r'^#\| fig-cap', text, re.M):
                 shown = sum(o['output_type'] != 'stream' for o in outputs)
                 assert shown == 1, f'{name}: a caption is for one output, not for {shown}\n\n{text}'
@@ -386,6 +387,14 @@ def test_logo_has_a_size():
     "An SVG without one is 4 × 0 pixels in the bar"
     logo = ElementTree.parse(NBS/QUARTO['website']['navbar']['logo']).getroot()
     assert logo.get('width') and logo.get('height')
+
+
+def test_llms_has_the_address_that_nbdev_gives_each_page(site):
+    llms = (NBS/'llms.txt').read_text(encoding='utf-8')
+    for name in CHAPTERS:
+        front = yaml.safe_load(source(cells(site/name)[0]).strip().strip('-'))
+        page = Path(name).with_name(front['output-file']).as_posix()
+        assert f"({CFG['doc_host']}{CFG['doc_baseurl']}/{page})" in llms, f'{name} is at {page}'
 
 
 # What Quarto makes of them
@@ -430,6 +439,20 @@ def test_links_to_own_pages_become_relative(rendered):
             '../course/losses.html#dice_loss', '../course/losses.html', *same, 'mine.html']
     canonical = 'href="https://petseg.github.io/petseg_nb/unet.html">'
     assert canonical in (rendered/'unet.html').read_text(), 'the canonical address stays'
+
+
+def test_slides_show_the_figures_of_each_chapter(tmp_path):
+    chapters = [Path(name).stem for name in PAGES if name.startswith('course/')]
+    (tmp_path/'course').mkdir()
+    for stem in chapters:
+        html = (f'<h1 class="title">{stem}</h1><figure><img src="{stem}.png" alt="{stem}">'
+                '<figcaption>Figure&nbsp;1: Its figure</figcaption></figure>')
+        name = re.sub(r'^\d+[a-zA-Z0-9]*_', '', stem) # nbdev's
+        (tmp_path/f'course/{name}.html').write_text(html)
+    run(sys.executable, ROOT/'scripts/slides.py', env=dict(QUARTO_PROJECT_OUTPUT_DIR=tmp_path))
+    slides = (tmp_path/'slides.html').read_text(encoding='utf-8')
+    assert re.findall(r'<img src="course/(\w+)\.png"', slides) == chapters
+    assert slides.count('<figcaption>Its figure</figcaption>') == len(chapters)
 
 
 @pytest.mark.parametrize('file, text', [

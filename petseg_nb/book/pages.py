@@ -104,7 +104,7 @@ def head(
     node:ast.AST, # a function or a class
     lines:list, # of its source
 ) -> list: # lines
-    "What stands before the docstring: decorators, name, parameters and their comments"
+    "What comes before the docstring: decorators, name, parameters and their comments"
     first, body = min(n.lineno for n in (node, *node.decorator_list)), node.body[0].lineno
     if body == node.lineno: # all in one line
         return [lines[node.lineno - 1].partition('): ')[0] + ')']
@@ -150,7 +150,7 @@ class Documentation:
         self.name = name or symbol.__qualname__
 
     def place(self):
-        "Where the source stands in the repository"
+        "Where the source is in the repository"
         at, module = _modidx.d['settings'], import_module(self.symbol.__module__)
         path = Path(module.__file__).relative_to(Path(_modidx.__file__).parents[1]).as_posix()
         line = inspect.getsourcelines(self.symbol)[1]

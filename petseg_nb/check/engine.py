@@ -127,8 +127,8 @@ class Report:
     def _repr_html_(self): # for Jupyter
         shown, left = self._shown()
         address, name = f'{_CHAPTERS}{self.chapter}.ipynb', self.chapter.rpartition('/')[2]
-        text = f'<p><b>{html.escape(self.summary)}</b></p><table>' + ''.join(
-            map(_finding_html, shown)) + '</table>'
+        text, rows = f'<p><b>{html.escape(self.summary)}</b></p>', ''.join(map(_finding_html, shown))
+        if rows: text += f'<table>{rows}</table>' # Quarto warns of a table without rows
         if left: text += f'<p><code>report.all</code> shows {left} more.</p>'
         if self.passed: return text
         return text + f'<p>Read on in <a href="{address}">chapter {name}</a>.</p>'
@@ -205,7 +205,7 @@ _HINTS = {
         'the result is cut off from the graph: a threshold, .item(), .detach(), numpy or no_grad',
     r'backward through the graph a second time':
         'a loss of an earlier step is still in the sum: add loss.item() or loss.detach()',
-    r'allocate memory|MemoryError': 'more memory was asked for than a checker allows',
+    r'allocate memory|MemoryError': 'the code asked for more memory than a checker allows',
     r'Expected more than 1 value per channel':
         'BatchNorm in training mode got one value per channel: the map has shrunk to one pixel',
     r'inplace operation|in-place operation':
@@ -216,7 +216,7 @@ _HINTS = {
         'the method must be called forward, with the arguments self and x',
     r'recursion depth': 'a function or method calls itself',
     r'^SystemExit': 'sys.exit(), exit() or quit() is called',
-    r'division by zero': '0/0: say what an empty mask that is predicted empty gives',
+    r'division by zero': '0/0: define the value for an empty mask that is predicted empty',
     r'positional argument|unexpected keyword|missing \d+ required':
         'the arguments are not those that the checker gives: see its help',
 }
@@ -320,7 +320,7 @@ def _death(process):
     "Evidence and cause of a child that said nothing more"
     process.join(1)
     if (code := process.exitcode) is None:
-        return ('still running, and can not be interrupted',
+        return ('still running, and cannot be interrupted',
                 'a bare except: in a loop, or a long call of compiled code')
     if code >= 0: return f'the process was ended with status {code}', 'os._exit or the like'
     return (f'the process was killed by {signal.Signals(-code).name}',

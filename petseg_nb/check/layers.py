@@ -52,8 +52,8 @@ _DOUBLE_STEPS = {
     'rbcrbc': 'ReLU and BatchNorm come before the convolution',
     'cbscbs': 'sigmoid instead of ReLU',
     'cbrcbs': 'the block ends in a sigmoid',
-    'cc': 'nothing stands between the convolutions',
-    'ccbr': 'nothing stands between the convolutions',
+    'cc': 'there is nothing between the convolutions',
+    'ccbr': 'there is nothing between the convolutions',
     'cbr': 'there is only one convolution', 'cbrcbrcbr': 'there are three convolutions',
 }
 
@@ -87,7 +87,7 @@ def _unasked(
 def activation_of(
     calls:list, # of `Call`
 ): # a function of a map
-    "The first activation that ran, whichever it is; ReLU if there is none"
+    "The first activation that ran, or ReLU if none ran"
     fine = ACTIVATIONS - _BOUNDED
     return next((c.again for c in calls if STEP_NAMES.get(c.name) in fine), F.relu)
 
@@ -107,8 +107,8 @@ _BY_HAND = 'no convolution of PyTorch ran, so the order of the layers was not ju
 def _by_hand(calls): return not any(c.name.startswith('conv') for c in calls)
 
 def _other_layer(calls):
-    "The likely cause, if a layer is none of a DoubleConv"
-    if any('pool' in c.name for c in calls): return 'there is a pooling in it'
+    "The likely cause, if a layer does not belong in a DoubleConv"
+    if any('pool' in c.name for c in calls): return 'it contains a pooling layer'
     if any(c.name == 'conv2d' and weights_of(c)[0].shape[1] != c.maps[0].shape[1] for c in calls):
         return 'a convolution has groups, so each output channel sees a part of the input channels'
     return ''
@@ -166,7 +166,7 @@ def _res_layers(args, calls):
 
 # %% ../../nbs/workshop/check/layers.ipynb #bcb21d99
 def _res_versions(x, convs, norms, relu, stride, pool):
-    "The right outputs by their note, and those of known mistakes, from the block's parameters"
+    "Right outputs by their note, and outputs of known mistakes, from the block's parameters"
     def layer(i, t, s=1):
         padding = convs[i][0].shape[2] // 2
         return norms[i](F.conv2d(t, *convs[i], stride=s, padding=padding))
@@ -188,10 +188,10 @@ def _res_versions(x, convs, norms, relu, stride, pool):
         'the shortcut starts after the first ReLU': relu(inner + relu(first)),
         'the sum is divided by 2': relu((inner + s) / 2),
         'there is a ReLU before the addition too': relu(relu(inner) + s),
-        'the shortcut passes a ReLU of its own': relu(inner + relu(s))}
+        'the shortcut has its own ReLU': relu(inner + relu(s))}
     if stride > 1:
         late = relu(layer(1, relu(layer(0, x)), stride) + s)
-        wrong['the second convolution has the stride; it belongs into the first'] = late
+        wrong['the second convolution has the stride; it belongs in the first'] = late
     right = {'': relu(inner + s)}
     if pool and len(convs) == 3: # as in ResNet-D
         right[_POOLED] = relu(inner + layer(2, pool.again(x)))
@@ -224,7 +224,7 @@ def as_res_block(
 def encoder_layers(
     calls:list, # of `Call`
 ) -> tuple: # convolutions wider than 1×1, and the 1×1: lists of (call, call of its norm)
-    "The convolutions on the way down, each with the BatchNorm that reads it, or None"
+    "The convolutions of the encoder, each with the BatchNorm that reads it, or None"
     down = calls[:turn_of(calls)]
     readers = {id(c.maps[0]): c for c in down if c.name == 'batch_norm'}
     convs = [(c, readers.get(id(c.out))) for c in down if c.name == 'conv2d']
@@ -271,8 +271,8 @@ def _same_map(level, m, i):
         raise Wrong(f'at {size} there is no map of shape {shape_of(m)}')
     if (off := float((level.map - m).abs().max() / m.abs().max())) > 1e-3:
         causes = {0: 'the stem: a 7×7 convolution with stride 2, BatchNorm, ReLU',
-                  1: 'the pooling (maximum of 3×3, stride 2, padding 1), or a block: hand it to '
+                  1: 'the pooling (maximum of 3×3, stride 2, padding 1), or a block: pass it to '
                      'check_res_block'}
         raise Wrong(f'at {size} the maps differ by {off:.0%}, at larger sizes they agree' if i else
-                    f'already the maps of {size} differ by {off:.0%}',
-                    causes.get(i, 'a block differs: hand it to check_res_block'))
+                    f'the maps of {size} already differ by {off:.0%}',
+                    causes.get(i, 'a block differs: pass it to check_res_block'))

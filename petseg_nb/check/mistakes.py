@@ -76,14 +76,14 @@ def _mistaken_inputs(z, m, inputs):
     for ones in torch.ones_like(p), torch.ones_like(p).sigmoid(): # or a sigmoid follows
         yield 'a softmax over one channel is always 1', ones
     yield 'argmax over one channel is always 0', torch.zeros_like(p)
-    yield ('the softmax runs over the pixels, but each pixel is a question of its own',
+    yield ('the softmax runs over the pixels, but each pixel is a separate question',
            given.flatten(1).softmax(1).view_as(p))
     yield 'the softmax runs over the pictures of the batch', given.softmax(0)
     if inputs == 'logits':
         yield 'the sigmoid is applied twice', p.sigmoid()
         yield 'the logits are clamped to 0 to 1, where a sigmoid is needed', z.clamp(0, 1)
-        yield 'a ReLU stands in the place of the sigmoid', z.relu()
-        yield 'a tanh stands in the place of the sigmoid', z.tanh()
+        yield 'a ReLU takes the place of the sigmoid', z.relu()
+        yield 'a tanh takes the place of the sigmoid', z.tanh()
         yield "the sigmoid is missing (if it takes probabilities, say inputs='probabilities')", z
     else:
         yield ("a sigmoid is applied to probabilities (if it takes logits, say inputs='logits')",
@@ -102,14 +102,14 @@ def _mistaken_dice(p, m, pooled):
         'the mask is inverted': 1 - soft_dice(p, 1 - m, pooled),
         'it is the Dice of the background': 1 - background,
         'the Dice of the background is averaged in': 1 - (d + background) / 2,
-        'the losses of the pictures are summed up; take their mean': len(p) * (1 - d),
-        'the Dice of the pictures is summed up; take the mean': 1 - len(p) * d,
+        'the losses of the pictures are summed; take their mean': len(p) * (1 - d),
+        'the Dice of the pictures is summed; take the mean': 1 - len(p) * d,
         'only the first picture counts': 1 - soft_dice(p[:1], m[:1]),
         'only the last picture counts': 1 - soft_dice(p[-1:], m[-1:]),
         'Dice is divided by the number of pictures: it is a mean already': 1 - d / len(p),
         'the loss is divided by the number of pictures: it is a mean already': (1 - d) / len(p),
-        'the union stands in the denominator, where Dice has the sum of both': 1 - 2 * iou,
-        'it is BCE + Dice: hand over the Dice part alone': 1 - d + F.binary_cross_entropy(p, m),
+        'the denominator is the union, where Dice has the sum of both areas': 1 - 2 * iou,
+        'it is BCE + Dice: pass the Dice part alone': 1 - d + F.binary_cross_entropy(p, m),
         'it is in percent': 100 * (1 - d)}.items()
 
 # %% ../../nbs/workshop/check/mistakes.ipynb #eae1453d
@@ -123,16 +123,16 @@ def _other_losses(p, m, pooled):
     yield 'it is the log(cosh) of 1 − Dice', each.cosh().log().mean()
     for fp, fn in (.3, .7), (.7, .3):
         both = [(a * b).sum(dims) for a, b in ((p, m), (p, 1 - m), (1 - p, m))]
-        yield ('false alarms and misses are weighed differently, as in a Tversky loss',
+        yield ('false positives and false negatives are weighted differently, as in a Tversky loss',
                1 - (both[0] / (both[0] + fp * both[1] + fn * both[2])).mean())
     yield 'it is the mean absolute error', (p - m).abs().mean()
     yield 'it is the mean squared error', (p - m).square().mean()
     overlap, total = (p * m).mean(dims), (p + m).mean(dims)
-    yield ('means stand in the fraction instead of sums, so a smoothing of 1 weighs as much as '
-           'a whole picture', 1 - ((2 * overlap + 1) / (total + 1)).mean())
+    yield ('the fraction has means instead of sums, so a smoothing of 1 weighs as much as a whole '
+           'picture', 1 - ((2 * overlap + 1) / (total + 1)).mean())
 
 BROADCAST = ('shapes (B, H, W) and (B, 1, H, W) meet, and each prediction is multiplied with each '
-             'mask: squeeze both or none')
+             'mask: squeeze both or neither')
 
 # %% ../../nbs/workshop/check/mistakes.ipynb #f9da03f2
 def repeatable(
@@ -282,7 +282,7 @@ def _other_counts(pred, m, pooled):
     "Pairs of a cause and what other counts than those of the overlap give"
     dims = (0, 1, 2, 3) if pooled else (1, 2, 3)
     total, agree = (pred + m).sum(dims), (pred == m).float().sum(dims)
-    yield ('equal pixels are counted as overlap, those of the background too',
+    yield ('equal pixels are counted as overlap, including those of the background',
            (2 * agree / total).mean())
     yield ('the union is counted as overlap: & is needed, not |',
            (2 * torch.maximum(pred, m).sum(dims) / total).mean())
@@ -296,7 +296,7 @@ def _other_counts(pred, m, pooled):
 def both_causes(
     *causes:str, # each may be empty
 ) -> str:
-    "Those of `causes` that are not empty, as one sentence"
+    "The causes that are not empty, as one sentence"
     return '; '.join(filter(None, causes))
 
 def metric_mistakes(
@@ -318,7 +318,7 @@ def metric_mistakes(
            (2 * overlap / total.clamp_min(1e-6)).mean())
     for pooled in (False, True):
         yield BROADCAST, broadcast_dice(pred, m, pooled)
-        yield ('the union stands in the denominator, where Dice has the sum of both',
+        yield ('the denominator is the union, where Dice has the sum of both areas',
                2 * counted('iou', pred, m, pooled))
         yield from _other_counts(pred, m, pooled)
 
@@ -330,9 +330,9 @@ def _mistaken_means(pred, m, score, pooled):
             'the mask is inverted': counted(score, pred, 1 - m, pooled),
             'it is the score of the background': background,
             'the score of the background is averaged in': (d + background) / 2,
-            'the score of the background is averaged in, weighed by how much of it there is':
+            'the score of the background is averaged in, weighted by its area':
                 share * d + (1 - share) * background,
-            'the pictures are summed up; take their mean': len(m) * d,
+            'the pictures are summed; take their mean': len(m) * d,
             'it is 1 − the score': 1 - d,
             'it is divided by the number of pictures once too often': d / len(m),
             'it is in percent': 100 * d}.items()
@@ -352,7 +352,7 @@ def _of_batches(z, m, size):
                 yield what, counted(score, pred, m, pooled)
                 yield both_causes(what, SHORT_BATCH), means.mean()
                 yield both_causes(what, 'only the last batch counts'), means[-1]
-                yield both_causes(what, 'the batches are summed up'), means.sum()
+                yield both_causes(what, 'the batches are summed'), means.sum()
                 yield both_causes(what, 'the sum of the batch means is divided by the number of '
                                   'pictures'), means.sum() / len(z)
 
@@ -389,7 +389,7 @@ def evaluation_mistakes(
     yield 'the factor 2 is missing', counted('dice', pred, m) / 2
     yield 'the last, smaller batch is left out', counted('dice', pred[:-1], m[:-1])
     yield 'it is in percent', 100 * counted('dice', pred, m)
-    yield 'the pictures are summed up; take their mean', len(z) * counted('dice', pred, m)
+    yield 'the pictures are summed; take their mean', len(z) * counted('dice', pred, m)
     for parts in [(z, m)], list(zip(z.split(size), m.split(size))):
         for loss in _LOSSES:
             value = torch.stack([loss(a, b) for a, b in parts]).mean()

@@ -82,7 +82,7 @@ class SmallNet(nn.Module):
 
 # %% ../../nbs/workshop/check/props.ipynb #3c15e66f
 class Judge(SmallNet):
-    "A network that finds the lighter parts of a picture, and answers otherwise in training mode"
+    "A network that finds the lighter parts of a picture, and answers differently in training mode"
     def __init__(self,
         shift:float=0., # added to each logit: below 0, a threshold below 0.5 would score better
     ):

@@ -33,8 +33,8 @@ def build_model(
 ) -> nn.Module: # in training mode, its weights the same at each call
     "The student's model"
     if isinstance(make, nn.Module):
-        raise Wrong('got a model that is made already',
-                    'hand over the class itself, without parentheses')
+        raise Wrong('got an instance of a model',
+                    'pass the class itself, without parentheses')
     torch.manual_seed(0)
     model = run_theirs(make, *args)
     if not isinstance(model, nn.Module):
@@ -51,7 +51,7 @@ def output_of(
     expected:tuple=None, # shape of the output; None for any
     causes:dict={}, # what has been done, by the shape that came out instead
 ) -> Tensor: # finite, of the `expected` shape
-    "What `model` makes of copies of `inputs`"
+    "The output of `model` for copies of `inputs`"
     try: y = run_theirs(model, *(x.clone() for x in inputs))
     except NotImplementedError: raise # a stub
     except Exception as error: raise _explained(model, inputs, error) from None
@@ -75,7 +75,7 @@ def shaken(
     model:nn.Module, # the student's
     *inputs:Tensor, # what it gets
 ) -> nn.Module: # the same model, in evaluation mode
-    "Move parameters and running statistics off their first values: none is 0 or 1 by chance"
+    "Move parameters and running statistics, so that none of them is 0 or 1 by chance"
     with torch.no_grad():
         for p in model.parameters():
             spread = p.std() or .1 if p.ndim > 1 and p.numel() > 1 else 1.
@@ -252,7 +252,7 @@ def count_parameters(
 
 # %% ../../nbs/workshop/check/tape.ipynb #8e54849d
 class Level(NamedTuple):
-    "A size on the way down"
+    "A size in the encoder"
     size:int # height in pixels
     channels:int # of the map
     map:Tensor # the map before it is halved; None if it is the picture
@@ -305,8 +305,8 @@ def used_once(
         if len(lines) > 1:
             raise Wrong(f'the same {_LAYERS[c.name]}, with a parameter of shape {shape_of(a)}, ran '
                         f'{len(lines)} times in one forward pass',
-                        'one layer is used in several places: each place needs one of its own '
-                        '([layer] * n repeats a single one)', line=lines[-1])
+                        'one layer is used in several places: each place needs its own ([layer] * '
+                        'n repeats a single one)', line=lines[-1])
     return f'{sum(c.name in _LAYERS for c in calls)} layers with weights'
 
 # %% ../../nbs/workshop/check/tape.ipynb #8884eb42
@@ -376,7 +376,7 @@ def steady_in_eval(
     model:nn.Module, # the student's, in evaluation mode
     *inputs:Tensor, # what it gets, at least two pictures
 ) -> None: # raises `Wrong`
-    "Make sure that in eval mode an output depends on its picture alone, and nothing is learnt"
+    "Make sure that in eval mode an output depends on its picture alone, and nothing is learned"
     before, first = {name: b.clone() for name, b in model.named_buffers()}, [x[:1] for x in inputs]
     with torch.no_grad():
         (y, calls), (again, same), (rolled, _), (alone, few) = (
@@ -405,7 +405,7 @@ BATCH_IN_EVAL = ('this BatchNorm uses the statistics of the batch in evaluation 
                  '(track_running_stats=False or training=True)')
 KEEPS_MAPS = 'the model keeps maps of another call: a list in self that is never emptied'
 
-_DROPOUT = 'this dropout does not know the mode: F.dropout needs training=self.training'
+_DROPOUT = 'this dropout ignores the mode: F.dropout needs training=self.training'
 _MADE = 'this layer is made in forward, with new weights at each call'
 _ARITHMETIC = ('add', 'sub', 'mul', 'div', 'true_divide', '__add__', '__sub__', '__mul__',
                '__truediv__', 'rsub', '__rsub__', 'mean', 'std', 'var', 'amin', 'amax')
@@ -436,7 +436,7 @@ def norms_collect(
     for *_, training, momentum, eps in norms:
         if not training:
             raise Wrong('after model.train(), a BatchNorm still uses its running statistics, and '
-                        'moves them no more', 'it is frozen: eval() is called in the model, or '
+                        'no longer moves them', 'it is frozen: eval() is called in the model, or '
                         'train() does not reach it')
         if eps > .05:
             raise Wrong(f'a BatchNorm has eps {eps:g}, which is added to each variance',

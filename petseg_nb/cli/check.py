@@ -12,11 +12,14 @@ from ..core.config import CHOICES, TrainConfig
 
 # %% ../../nbs/workshop/cli/check.ipynb #8fe49cde
 def _check_data(argv):
-    parser = argparse.ArgumentParser('petseg_check_data', description='Check files of a dataset.')
-    parser.add_argument('data_path', help='folder that holds images/ and annotations/, or the '
-                        'folder around it; of your own pictures, images/ and masks/')
+    parser = argparse.ArgumentParser('petseg_check_data',
+                                     description='Check the files of a dataset.')
+    parser.add_argument('data_path', help='folder that contains images/ and annotations/, or its '
+                        'parent; for your own pictures, the folder that contains images/ and '
+                        'masks/')
     parser.add_argument('--mask_value', default='', help='the object in your own masks')
-    parser.add_argument('--border_value', default='', help='their border, 255 in PASCAL VOC')
+    parser.add_argument('--border_value', default='',
+                        help='the border in your own masks, 255 in PASCAL VOC')
     parser.add_argument('--size', default=TrainConfig.size, type=int,
                         help='as you will give it to petseg_train (default: %(default)s)')
     flags = vars(parser.parse_args(argv))
@@ -43,10 +46,12 @@ def _check_parser():
         epilog='Ends with status 0 if all probes passed, 1 if one found something, 2 if there is '
         'nothing to check.')
     parser.add_argument('what', metavar='FILE[:NAME]', help='such as my_module:MyUNet or '
-                        'my_petseg.ipynb:MyUNet; a file or folder alone: all that is found there')
+                        'my_petseg.ipynb:MyUNet; with a file or folder alone, everything in it is '
+                        'checked')
     parser.add_argument('--as', dest='kind', choices=CHOICES['checker'],
-                        help='which checker; if left out, the name decides')
-    parser.add_argument('--json', dest='as_json', action='store_true', help='print all as JSON')
+                        help='which checker to use (default: the name decides)')
+    parser.add_argument('--json', dest='as_json', action='store_true',
+                        help='print the whole report as JSON')
     for flag, note in _CHECK_FLAGS.items():
         kind = float if flag == 'seconds' else str
         parser.add_argument(f'--{flag}', default=argparse.SUPPRESS, help=note, type=kind)

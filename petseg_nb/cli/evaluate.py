@@ -21,10 +21,10 @@ def _evaluation_flags(argv):
     def flag(name, note, **kwargs): parser.add_argument(name, help=note, **kwargs)
     flag('checkpoint', "best.pt or last.pt of a run, or pretrained: the package's own", type=Path)
     flag('--data_path', 'folder of the pictures (default: that of the run, from its config.json)')
-    for name in _VALUES: flag(f'--{name}', 'as petseg_train takes it (default: that of the run)')
-    flag('--split', 'pictures to score; test is for the last look (default: valid)',
+    for name in _VALUES: flag(f'--{name}', 'as for petseg_train (default: that of the run)')
+    flag('--split', 'pictures to score; use test only once, at the end (default: valid)',
          default='valid', choices=['valid', 'test'])
-    flag('--tta', 'average over mirrored and turned pictures (default: none)',
+    flag('--tta', 'average over mirrored and rotated pictures (default: none)',
          default='none', choices=CHOICES['tta'])
     flag('--threshold', 'probability above which a pixel is pet (default: 0.5)',
          default=.5, type=float)
@@ -39,14 +39,14 @@ def _evaluation_flags(argv):
 
 # %% ../../nbs/workshop/cli/evaluate.ipynb #d8895b9c
 def _data_path(args, run_dir):
-    "The folder of the pictures: as the flag says, else that of the training run"
+    "The folder of the pictures: the flag's, or else the training run's"
     if args.data_path: return args.data_path
     path = run_dir/'config.json'
     if path.exists(): return saved_pictures(read_config(path), path)
     raise UserError(f'{run_dir} has no config.json, which names the pictures: give --data_path')
 
 def _datasets(args, config, run_dir):
-    "The folder of the pictures, and a dataset of the split asked for and of those that validate"
+    "The folder of the pictures, and datasets of the given split and of the validation pictures"
     from petseg_nb.data import PetDataset, scan_pets
     from petseg_nb.datasets.own import is_own, split_records
     from petseg_nb.masks import SAMPLES
@@ -66,7 +66,8 @@ def _datasets(args, config, run_dir):
         other = dict(valid='test', test='valid')[args.split]
         raise UserError(f'{data_path} has no {args.split} pictures: ' + (
             f'give --split {other}' if records.get(other) else
-            'write the names of those to score into test.txt, one per line, and give --split test'))
+            'write the names of the pictures to score into test.txt, one per line, and give '
+            '--split test'))
     parts = [part for part in dict.fromkeys(('valid', args.split)) if records.get(part)]
     return data_path, {part: PetDataset(records[part], config.size, border,
                                         cache_dir=cache_dir()) for part in parts}
@@ -78,11 +79,11 @@ def _evaluate(argv):
     import matplotlib
     from petseg_nb.checkpoints import load_model, seen_before
     from petseg_nb.core.device import share_cores
-    from petseg_nb.evaluation import (
-        choose_threshold, evaluate, summarize_groups, summarize_pictures)
+    from petseg_nb.evaluation import calibration_error, choose_threshold, evaluate
     from petseg_nb.inference import predict_probabilities
     from petseg_nb.show.scorecard import (
-        calibration_error, closing_report, evaluation_figures, whole_pictures, write_evaluation)
+        closing_report, evaluation_figures, summarize_groups, summarize_pictures, whole_pictures,
+        write_evaluation)
     model, config = load_model(args.checkpoint)
     run_dir = args.checkpoint.parent if args.checkpoint.is_file() else args.checkpoint
     data_path, datasets = _datasets(args, config, run_dir)

@@ -13,7 +13,7 @@ from ..core.errors import UserError
 
 # %% ../../nbs/workshop/cli/export.ipynb #93cac94b
 _ABOUT = """Export a network with its preprocessing: uint8 RGB pictures (B, H, W, 3) in,
-probabilities (B, H, W) out, for any size from 32 pixels on. What was written is read again and
+probabilities (B, H, W) out, for any size from 32 pixels. The written file is read back and
 compared with PyTorch on eight photographs; a file that differs is not kept."""
 
 def _export_flags(argv):
@@ -27,7 +27,7 @@ def _export_flags(argv):
          'validation pictures; onnx only (default: none)', choices=['none', 'int8'], default='none')
     flag('--data_path', 'folder of the pictures for --quantize (default: that of the run, if its '
          'config.json is beside the checkpoint)')
-    flag('--out', 'where to (default: beside the checkpoint)', type=Path, metavar='FILE')
+    flag('--out', 'file to write (default: beside the checkpoint)', type=Path, metavar='FILE')
     args = parser.parse_args(argv)
     if args.checkpoint.is_dir(): args.checkpoint /= 'best.pt'
     ending = '-int8.onnx' if args.quantize == 'int8' else f'.{args.format}'
@@ -39,12 +39,12 @@ def _check_flags(args):
     if args.quantize == 'int8' and args.format != 'onnx':
         raise UserError(f'--quantize int8 is for --format onnx, not {args.format}')
     if args.data_path and args.quantize == 'none':
-        raise UserError('--data_path names the pictures for --quantize int8: give both or none')
+        raise UserError('--data_path names the pictures for --quantize int8: give both or neither')
     if args.out.suffix != f'.{args.format}':
         raise UserError(f'--out {args.out}: a file of --format {args.format} ends in '
                         f'.{args.format}')
     if not args.out.parent.is_dir():
-        raise UserError(f'--out {args.out}: {args.out.parent} is not there: make that folder')
+        raise UserError(f'--out {args.out}: {args.out.parent} does not exist: create that folder')
 
 # %% ../../nbs/workshop/cli/export.ipynb #2559e9c3
 def _data_path(args):
@@ -52,7 +52,8 @@ def _data_path(args):
     if args.data_path: return args.data_path
     settings = args.checkpoint.with_name('config.json')
     if settings.is_file(): return saved_pictures(read_config(settings), settings)
-    raise UserError('--quantize int8 calibrates on pictures: name their folder with --data_path')
+    raise UserError('--quantize int8 needs pictures for calibration: give their folder with '
+                    '--data_path')
 
 # %% ../../nbs/workshop/cli/export.ipynb #0f4d9463
 def _export(argv):
@@ -64,7 +65,7 @@ def _export(argv):
               '{dice_before:.4f}, as int8 {dice_after:.4f}'.format(
                   **export_int8(args.checkpoint, args.out, _data_path(args))))
     else:
-        print('against PyTorch, on eight photographs: largest difference of a probability '
+        print('compared with PyTorch on eight photographs: largest difference of a probability '
               '{largest:.2g}, Dice between the masks {dice:.4f}'.format(
                   **export_checkpoint(args.checkpoint, args.out, args.format)))
     print(f'{args.out}: {args.out.stat().st_size / 1e6:.2f} MB')

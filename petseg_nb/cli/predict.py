@@ -14,13 +14,13 @@ from ..core.config import CHOICES
 from ..core.errors import UserError
 
 # %% ../../nbs/workshop/cli/predict.ipynb #c11p0002
-_PREDICT = """Write the mask of each picture as a PNG of its size, 255 for pet and 0 for
-background. A picture that carries an EXIF orientation is turned upright first. Each finished
-picture is a line on the standard output: its path, a tab, its mask's path."""
+_PREDICT = """Write the mask of each picture as a PNG of the same size, 255 for pet and 0 for
+background. A picture with an EXIF orientation is rotated upright first. For each finished
+picture, a line is printed: its path, a tab, its mask's path."""
 _LIMITS = """Reads JPEG, PNG, GIF (first frame), WebP, BMP and TIFF up to 20,000 x 20,000 pixels,
-or as many as the environment variable PETSEG_MAX_PIXELS says;
-a HEIC photo has to be exported as JPEG. A picture takes up to 13 bytes of memory per pixel, and of
-pictures above 25 million pixels only one is in memory at a time. Status: 0 if all went well, 1 if a
+or as many as the environment variable PETSEG_MAX_PIXELS allows; export a HEIC photo as JPEG first.
+A picture takes up to 13 bytes of memory per pixel, and only one picture above 25 million pixels is
+in memory at a time. Status: 0 if all went well, 1 if a
 picture failed, 2 if nothing could be done."""
 
 _PREDICT_FLAGS = dict(
@@ -29,13 +29,13 @@ _PREDICT_FLAGS = dict(
     cutout=('also write NAME_cutout.png, the pet on transparency', dict(action='store_true')),
     probabilities=('also write NAME_probabilities.png, 16-bit grey, 65535 for 1',
                    dict(action='store_true')),
-    rle=("also write run lengths, Kaggle's way: ImageId is NAME, pixels count from 1 down the "
-         'columns', dict(metavar='FILE.csv')),
-    tta=('average over symmetries; flip takes twice the time, d4 eight times (default: none)',
+    rle=("also write run lengths in Kaggle's format: ImageId is NAME, pixels are counted from 1 "
+         'down the columns', dict(metavar='FILE.csv')),
+    tta=('average over symmetries; flip takes twice as long, d4 eight times (default: none)',
          dict(choices=CHOICES['tta'], default='none')),
     threshold=('a pixel with a higher probability is pet (default: 0.5)',
                dict(type=float, default=.5)),
-    batch_size=('pictures that the network takes at once (default: 8)', dict(type=int, default=8)),
+    batch_size=('pictures in one pass of the network (default: 8)', dict(type=int, default=8)),
     workers=('threads that read and write (default: 2)', dict(type=int, default=2)),
     device=('where to compute (default: auto)', dict(choices=CHOICES['device'], default='auto')),
     precision=('number format of the network (default: auto)',
@@ -50,7 +50,7 @@ def _is_network(word):
             or any((path/file).exists() for file in files))
 
 def _is_picture(path):
-    "Whether the ending of a file says that it is a picture or, if not, its content"
+    "Whether a file is a picture, by its ending or else by its content"
     if (mimetypes.guess_type(path, strict=False)[0] or '').startswith('image/'): return True
     from petseg_nb.core.images import open_picture
     try:
@@ -65,23 +65,24 @@ def _checkpoint(words):
         here = Path(first).iterdir() if Path(first).is_dir() else find_pictures([first])
         if first != '-' and not any(map(_is_picture, here)):
             what = 'is neither a checkpoint (.pt, .safetensors) nor a picture'
-            if Path(first).is_dir(): what = 'holds neither best.pt nor a picture'
-            elif not Path(first).exists(): what = 'is not there'
+            if Path(first).is_dir(): what = 'contains neither best.pt nor a picture'
+            elif not Path(first).exists(): what = 'does not exist'
             raise UserError(f'{first} {what}: name best.pt or the folder of a run, then pictures')
         first, pictures = 'pretrained', words
     for word in pictures:
-        if _is_network(word): raise UserError(f'{word} is a network: name one, before the pictures')
+        if _is_network(word):
+            raise UserError(f'{word} is a network: name only one, before the pictures')
     if pictures == words:
-        print("petseg_predict: with the package's own model, which knows cats and dogs",
+        print("petseg_predict: using the package's own model, which was trained on cats and dogs",
               file=sys.stderr)
     return first, pictures
 
 def _predict_flags(argv):
     parser = argparse.ArgumentParser('petseg_predict', description=_PREDICT, epilog=_LIMITS)
-    parser.add_argument('pictures', nargs='+', help='files, folders, patterns, or - for one path '
-                        'per line on the standard input, each answered at once. Before them may '
-                        "stand a checkpoint: a run's best.pt or folder; without one, the package's "
-                        'own model is used')
+    parser.add_argument('pictures', nargs='+', help='files, folders, patterns, or - to read one '
+                        'path per line from the standard input and answer each at once. To use '
+                        "another network than the package's own, put it first: best.pt of a run, "
+                        'or the folder of the run')
     for name, (note, kwargs) in _PREDICT_FLAGS.items():
         parser.add_argument(f'--{name}', help=note, **kwargs)
     args = parser.parse_intermixed_args(argv)
@@ -89,7 +90,7 @@ def _predict_flags(argv):
     if not args.pictures: raise UserError(f'{args.checkpoint} is the network: name pictures too')
     if args.workers < 1: raise UserError(f'--workers {args.workers}: use 1 or more')
     if args.rle and (Path(args.rle).is_dir() or not Path(args.rle).parent.is_dir()):
-        raise UserError(f'--rle {args.rle}: name a file in a folder that is there')
+        raise UserError(f'--rle {args.rle}: name a file in a folder that exists')
     return args
 
 # %% ../../nbs/workshop/cli/predict.ipynb #c11p0004
@@ -106,7 +107,7 @@ def _output_folder(path):
         if os.access(path, os.W_OK): return path
         reason = 'Permission denied'
     except OSError as e: reason = e.strerror
-    raise UserError(f'--out_dir {path} can not be used ({reason}): name another folder')
+    raise UserError(f'--out_dir {path} cannot be used ({reason}): name another folder')
 
 # %% ../../nbs/workshop/cli/predict.ipynb #5c28b967
 def _report_jobs(jobs, count):

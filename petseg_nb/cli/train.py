@@ -27,24 +27,25 @@ OPEN = dict(device='auto', precision='auto', memory_format='auto', workers=-1)
 def _train_parser():
     parser = argparse.ArgumentParser(
         'petseg_train',
-        description='Train a segmentation network. Without --data_path: on toy pets that it draws, '
-        'with --' + ' --'.join(f'{name} {value}' for name, value in TOYS.items()) + '.',
-        epilog='Decoded pictures are kept in ~/.cache/petseg_nb, or in petseg_nb in '
-        'XDG_CACHE_HOME, which can be deleted at any time.')
+        description='Train a segmentation network. Without --data_path, it draws toy pets and '
+        'trains on them with --'
+        + ' --'.join(f'{name} {value}' for name, value in TOYS.items()) + '.',
+        epilog='Decoded pictures are cached in ~/.cache/petseg_nb, or in petseg_nb in '
+        'XDG_CACHE_HOME. You can delete this folder at any time.')
     add_config_flags(parser)
     parser.add_argument('--recipe', choices=CHOICES['recipe'],
-                        help="start with a course report's settings, or with our best ones; then "
-                        '--model resnet34_unet is the variant of that recipe')
+                        help='start from the settings of a course report, or from our best ones '
+                        "(ours); --model resnet34_unet is then the recipe's own variant")
     parser.add_argument('--config', metavar='FILE',
-                        help='start with the settings of an earlier run, from its config.json')
+                        help='start from the settings of an earlier run: its config.json')
     parser.add_argument('--resume', metavar='RUN',
-                        help='continue the run in this folder with its settings; beside it only '
-                        '--' + ', --'.join(MAY_CHANGE) + ' may be given')
+                        help='continue the run in this folder with its settings; you may only '
+                        'change --' + ', --'.join(MAY_CHANGE))
     return parser
 
 # %% ../../nbs/workshop/cli/train.ipynb #8beec4fa
 def _settings_of(checkpoint):
-    "The settings that a run needs to begin with the weights of a checkpoint"
+    "The settings that a run needs to start from the weights of a checkpoint"
     from petseg_nb.checkpoints import load_model
     _, config = load_model(checkpoint, 'cpu')
     return {name: getattr(config, name) for name in ('model', 'width', 'size', 'normalization')}
@@ -80,13 +81,14 @@ def _train_flags(argv):
     "The configuration, and the folder of a run to resume, or None"
     flags = vars(_train_parser().parse_args(argv))
     resume, path, recipe = (flags.pop(name) for name in ('resume', 'config', 'recipe'))
-    if path and recipe: raise UserError('--config and --recipe both say where to start: give one')
+    if path and recipe: raise UserError('--config and --recipe both give the settings to start '
+                                        'from: give only one')
     if resume:
         given = dict(config=path, recipe=recipe) # neither may be given
         return _resumed(Path(resume), flags | {k: v for k, v in given.items() if v}), Path(resume)
     config = _starting_config(path, recipe, flags)
     if 'width' in flags and config.model != 'unet':
-        raise UserError(f'--width is for --model unet: {config.model} has widths of its own')
+        raise UserError(f'--width is for --model unet: {config.model} has fixed widths')
     for package in ('wandb', 'tensorboard'):
         if getattr(config, package) and not find_spec(package):
             raise UserError(f'--{package} needs a package that is missing: pip install {package}')
@@ -102,7 +104,7 @@ def _same_in_all(value):
     return values[0]
 
 def _with_paths(config):
-    "The configuration with whole paths; without a folder of pictures, that of toy pets"
+    "The configuration with absolute paths; without a folder of pictures, it uses toy pets"
     from petseg_nb.datasets.toy import make_toy_pets
     with first_alone(): data_path = config.data_path or make_toy_pets(TOY_PETS)
     weights = config.weights
@@ -140,7 +142,7 @@ def _folder_of(config):
 def _already_there(run_dir, config):
     "The configuration of the run in `run_dir`; `UserError` if it was asked for with other settings"
     if 'TORCHELASTIC_RUN_ID' not in os.environ:
-        raise UserError(f'{run_dir} is there already: wait a second, and try again')
+        raise UserError(f'{run_dir} exists already: wait a second, and try again')
     saved = read_config(run_dir/'config.json')
     decided = {name: getattr(saved, name) for name, value in OPEN.items()
                if getattr(config, name) == value}
@@ -172,7 +174,7 @@ def _draw_run(model, pictures, history, run_dir):
 
 # %% ../../nbs/workshop/cli/train.ipynb #f1a15e01
 def _score(model, test, config):
-    "The lines about the score on the test pictures, and on those that the model has not seen"
+    "The lines about the score on the test pictures: on all, and on those not seen before"
     from torch.utils.data import DataLoader, Subset
     from petseg_nb.checkpoints import seen_before
     from petseg_nb.losses import LOSSES
@@ -214,7 +216,8 @@ def _announce(config, model, loaders, run_dir):
           f'{config.device}; run folder: {run_dir}')
     records = [r for loader in loaders.values() for r in loader.dataset.records]
     if any(getattr(r, 'square', (0, 1))[1] > 1 for r in records):
-        print('pictures longer than 3 : 1 are cut into squares, and each counts as a picture')
+        print('pictures longer than 3 : 1 are cut into squares, and each square counts as a '
+              'picture')
 
 def _say_notes(loaders, config):
     "Say what makes the data doubtful; `UserError` if nothing can be learned from them"
@@ -229,16 +232,15 @@ def _warn_of_seen(model, loaders):
     if rank() or not (seen := getattr(model, 'seen', {})): return
     taught = seen_before(loaders['valid'].dataset, seen)['train']
     if taught.any():
-        print(f'--weights has learned from {taught.sum()} of the {len(taught)} validation '
-              'pictures: their Dice looks too good, and it chooses the best epoch')
+        print(f'--weights was trained on {taught.sum()} of the {len(taught)} validation pictures: '
+              'their Dice is too high, and it chooses the best epoch')
 
 # %% ../../nbs/workshop/cli/train.ipynb #3c8135cc
 def _train(argv):
     config, run_dir = _train_flags(argv)
     own_process(config.threads)
     join_launch()
-    from petseg_nb.runs.fit import ShareCores, Stopped, resumable_fit
-    from petseg_nb.runs.loggers import new_loggers
+    from petseg_nb.runs.fit import ShareCores, Stopped, new_loggers, resumable_fit
     config, resumed = _with_paths(config), run_dir is not None
     if not resumed:
         run_dir = _folder_of(config)

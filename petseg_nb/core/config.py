@@ -45,35 +45,35 @@ class TrainConfig:
     "Everything that a training run depends on; `UserError` for a value that can't be used"
     data_path:str='' # folder of the dataset; if empty, 240 toy pets are drawn into data/toy_pets
     mask_value:str='' # object in your masks: value, R,G,B, label, nonzero, ">127"; empty: not black
-    border_value:str='' # their border: pixels that nobody decided, 255 in PASCAL VOC; empty: none
-    model:str='unet' # which network
-    weights:str='' # checkpoint of another run, with whose weights this one begins
-    encoder_weights:str='none' # imagenet: downloaded once; those of lite_unet from a package
+    border_value:str='' # border in your masks: undecided pixels, 255 in PASCAL VOC; empty: none
+    model:str='unet' # network architecture
+    weights:str='' # checkpoint whose weights this run starts from; pretrained: the package's own
+    encoder_weights:str='none' # imagenet: downloaded once (for lite_unet, from a pip package)
     width:int=16 # channels of the first level of `unet`; the course reports use 64
     size:int=80 # side in pixels to which each picture is resized; the course reports use 256
     border:str='pet' # what the border of a trimap, or of your own masks, counts as
     augment:str='light' # preset of random transforms for training pictures
     normalization:str='imagenet' # mean and deviation of pixels; half: 0.5 each, none: 0 to 255
     epochs:int=24 # passes over the training pictures
-    batch_size:int=4 # pictures per step, of all processes together
+    batch_size:int=4 # pictures per step, over all processes
     accumulate:int=1 # parts of a step, computed one after the other; more parts need less memory
     optimizer:str='adamw' # sgd has a momentum of 0.9
-    schedule:str='onecycle' # of the learning rate; step: a tenth after each third of the steps
-    learning_rate:float=1e-3 # the highest; onecycle reaches it after a tenth of the steps
+    schedule:str='onecycle' # of the learning rate; step: divided by 10 after each third of a run
+    learning_rate:float=1e-3 # the peak; onecycle reaches it after a tenth of the steps
     weight_decay:float=.01 # of adamw and sgd, times the learning rate; adam adds it to gradients
-    clip:float=0. # largest norm of a gradient; a longer one is scaled down to it, 0: no limit
+    clip:float=0. # largest norm of the gradient; a larger one is scaled down to it; 0: no limit
     ema:float=0. # decay per step of averaged weights, which are scored and kept; 0: no average
-    patience:int=0 # epochs without a better validation Dice until training ends; 0: no limit
-    loss:str='bce_dice' # what is minimised
+    patience:int=0 # stop after so many epochs without a better validation Dice; 0: never
+    loss:str='bce_dice' # loss to minimise
     seed:int=0 # of weights, order and transforms
     device:str='auto' # where to compute; auto takes a GPU if there is one
-    precision:str='auto' # format of numbers; auto: bf16 where it is faster, else fp32
-    memory_format:str='auto' # order of a picture's numbers in memory; auto: the faster one
-    threads:int=0 # of the processor; a fixed number makes resuming exact; 0: as many as are free
-    workers:int=-1 # processes that prepare pictures; 0: the main one, -1: 2 beside a GPU, else 0
+    precision:str='auto' # number format; auto: bf16 where it is faster, else fp32
+    memory_format:str='auto' # layout of tensors in memory; auto: the faster one
+    threads:int=0 # CPU threads; a fixed number makes resuming exact; 0: as many as are free
+    workers:int=-1 # processes that load pictures; 0: the main one; -1: 2 with a GPU, else 0
     wandb:bool=False # report each epoch to Weights & Biases too (pip install wandb)
     tensorboard:bool=False # report each epoch to TensorBoard too (pip install tensorboard)
-    out_dir:str='runs' # folder that receives a folder for each run
+    out_dir:str='runs' # folder in which each run gets a folder
 
     def __post_init__(self): check_config(self)
 
@@ -108,7 +108,7 @@ def check_config(
         need(getattr(config, name) < float('inf'), name, 'finite')
     need(config.seed < 2**32, 'seed', f'below {2**32}')
     need(config.encoder_weights == 'none' or config.model != 'unet', 'encoder_weights',
-         'none for a unet: other encoders have such weights')
+         'none for a unet, whose encoder has no such weights')
     need(config.encoder_weights == 'none' or config.model != 'lite_unet'
          or config.normalization == 'half', 'normalization',
          'half for the ImageNet weights of a lite_unet')
@@ -125,7 +125,7 @@ PATHS = 'data_path', 'weights', 'out_dir' # settings that mean something on one 
 def portable(
     config:TrainConfig, # of a run
 ) -> dict: # of plain types, for `config_from`
-    "The settings that a checkpoint or an export holds: all but the paths"
+    "The settings that a checkpoint or an export contains: all but the paths"
     return {name: value for name, value in asdict(config).items() if name not in PATHS}
 
 # %% ../../nbs/workshop/core/config.ipynb #c0f1be03
@@ -133,8 +133,8 @@ def config_from(
     settings:dict, # name of a field to its value; what is missing has its default
     source, # the file that they are from, for the message
 ) -> TrainConfig:
-    "The configuration that a file holds; `UserError` if it can't be used"
+    "The configuration in a file; `UserError` if it can't be used"
     if strange := sorted(map(str, settings.keys() - {field.name for field in fields(TrainConfig)})):
-        raise UserError(f'{source} has settings that are not known here: {", ".join(strange)}')
+        raise UserError(f'{source} has unknown settings: {", ".join(strange)}')
     try: return TrainConfig(**settings)
-    except UserError as e: raise UserError(f'{source} can not be used: {e}') from None
+    except UserError as e: raise UserError(f'{source} cannot be used: {e}') from None

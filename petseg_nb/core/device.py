@@ -19,7 +19,7 @@ from .errors import UserError
 def pick_device(
     name:str='auto', # 'auto', 'cpu', 'cuda' or 'mps'
 ) -> torch.device:
-    "The device called `name`, 'auto' being the best one; `UserError` for one that is not there"
+    "The device called `name`, or the best one for 'auto'; `UserError` if this machine lacks it"
     there = dict(cuda=torch.cuda.is_available(), mps=torch.backends.mps.is_available(), cpu=True)
     check_choice('device', name, ('auto', *there))
     if name == 'auto': name = next(n for n in there if there[n])
@@ -31,7 +31,7 @@ def pick_device(
 def has_bf16(
     device:torch.device, # where a model is
 ) -> bool: # for a processor only that it has an instruction, not that it is fast
-    "Whether a device computes in bfloat16 by itself"
+    "Whether a device computes in bfloat16 natively"
     if device.type == 'cuda': return torch.cuda.is_bf16_supported(including_emulation=False)
     units = getattr(torch.cpu, 'get_capabilities', dict)() # an older PyTorch can't tell
     names = 'amx_bf16', 'avx512_bf16', 'bf16'
@@ -136,10 +136,10 @@ def free_cores(
     return min(most, max(1, most - round((worked - own) / clock)))
 
 # %% ../../nbs/workshop/core/device.ipynb #44889640
-_SHARE = {} # the last look, the threads that it chose, and the most that there may be
+_SHARE = {} # once, at the end, the threads that it chose, and the most that there may be
 
 def share_cores():
-    "Give PyTorch a thread for each core that others do not use, looked up once a second"
+    "Give PyTorch a thread for each core that others do not use, checked once a second"
     if 'OMP_NUM_THREADS' in os.environ: return
     if not _SHARE:
         most = torch.get_num_threads()
@@ -154,7 +154,7 @@ def share_cores():
 
 # %% ../../nbs/workshop/core/device.ipynb #c184f056
 def keep_memory():
-    "Have glibc keep the large blocks that are given back to it; nothing on other systems"
+    "Make glibc keep large blocks that are freed; does nothing on other systems"
     libc = ctypes.CDLL(None) if sys.platform == 'linux' else None
     if not (mallopt := getattr(libc, 'mallopt', None)): return
     mallopt(-4, 0)          # M_MMAP_MAX: no block gets a mapping of its own, unmapped when freed

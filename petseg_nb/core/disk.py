@@ -101,7 +101,7 @@ CHECKPOINTS = '.pt', '.safetensors' # how the names of their files end
 
 def save_checkpoint(
     state:dict, # tensors and plain types
-    path:Path, # where to; a file that is there is replaced in one step or stays as it was
+    path:Path, # file to write; an older one is replaced in one step or stays as it was
 ):
     "Write `state` to `path`, all of it or nothing; `UserError` if that fails"
     import petseg_nb, torch # here: what only reads pictures starts sooner
@@ -109,26 +109,26 @@ def save_checkpoint(
     try:
         with replacing(path) as part, open(part, 'wb') as f: torch.save(state, f)
     except (OSError, RuntimeError) as e:
-        left = 'the one from before is still there' if path.exists() else 'nothing was left behind'
+        left = 'the previous file is still there' if path.exists() else 'nothing was left behind'
         reason = getattr(e, 'strerror', None) or e
-        raise UserError(f'{path} can not be written ({reason}); {left}') from e
+        raise UserError(f'{path} cannot be written ({reason}); {left}') from e
 
 # %% ../../nbs/workshop/core/disk.ipynb #94b564b7
 @contextmanager
 def alone_in(
     folder:Path, # to write into, made if it is missing; one process locks it for all of its run
 ):
-    "Keep others out of a folder while the block lasts; `UserError` if another is in there"
+    "Keep others out of a folder while the block lasts; `UserError` if another run is in it"
     folder.mkdir(parents=True, exist_ok=True)
     first, lock = rank() == 0, FileLock(folder/'.lock', timeout=0, fallback_to_soft=False)
     try:
         if first: lock.acquire()
     except Timeout:
-        message = f'{folder} is in use by another run: wait for its end, or stop it'
+        message = f'{folder} is in use by another run: wait until that run ends, or stop it'
         raise UserError(message) from None
     except OSError as e:
-        if e.filename: raise # the file can not be made, so nothing can be written there
-        warnings.warn(f'{folder} can not be locked ({e.strerror}): start no second run in it')
+        if e.filename: raise # the file cannot be made, so nothing can be written there
+        warnings.warn(f'{folder} cannot be locked ({e.strerror}): do not start a second run in it')
     try: yield
     finally:
         if first: # Windows unlinks no file that is open, and rmdir only what is empty

@@ -58,7 +58,7 @@ class CBAM(nn.Module):
 
 # %% ../../nbs/workshop/core/layers.ipynb #55099468
 class AttentionGate(nn.Module):
-    "Weigh the pixels of a skip by what the decoder knows, as in Attention U-Net"
+    "Weigh the pixels of a skip by the decoder's features, as in Attention U-Net"
     def __init__(self,
         gate_channels:int, # channels of the decoder's map
         skip_channels:int, # channels of the skip

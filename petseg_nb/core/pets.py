@@ -21,26 +21,26 @@ from .images import resize_rgb
 
 # %% ../../nbs/workshop/core/pets.ipynb #9b4c0cdb
 def find_pets(
-    path, # folder that holds `images/` and `annotations/`, or the folder around it
+    path, # folder that contains `images/` and `annotations/`, or its parent
 ) -> Path: # the folder that holds `images/` and `annotations/`
     "The dataset's root folder, at `path` or one level below; `UserError` if there is none"
     path = Path(path).expanduser()
     inner = sorted(p for p in path.iterdir() if p.is_dir()) if path.is_dir() else []
     for root in (path, *inner):
         if (root/'images').is_dir() and (root/'annotations').is_dir(): return root
-    raise UserError(f'{path} holds no pets: give the folder with images/ and annotations/ '
-                    'in it, or its parent; of your own pictures, the folder with images/ and '
-                    'masks/')
+    raise UserError(f'{path} contains no pets: give the folder that contains images/ and '
+                    'annotations/, or its parent; for your own pictures, the folder that contains '
+                    'images/ and masks/')
 
 # %% ../../nbs/workshop/core/pets.ipynb #5c6425c7
 def read_lines(
     path:Path, # of a text file in UTF-8
 ) -> list: # of strings, without the mark with which some editors begin a file
-    "The lines of a text file; `UserError` if it is not there or not UTF-8"
+    "The lines of a text file; `UserError` if it does not exist or is not UTF-8"
     if not path.is_file():
-        raise UserError(f'{path} is not there, or is no file: restore it')
+        raise UserError(f'{path} does not exist, or is not a file: restore it')
     try: return path.read_text(encoding='utf-8-sig').splitlines()
-    except UnicodeDecodeError: raise UserError(f'{path} is not UTF-8: save it as such') from None
+    except UnicodeDecodeError: raise UserError(f'{path} is not UTF-8: save it as UTF-8') from None
 
 def read_list(
     path:Path, # `list.txt`, `trainval.txt` or `test.txt`
@@ -61,7 +61,7 @@ def shrink_trimap(
     trimap:Image.Image, # as `read_trimap` of a record returns it
     size:int, # side of the result, in pixels
 ) -> np.ndarray: # `(size, size)`
-    "A trimap as a network sees it: of some pixels the value, of the others nothing"
+    "A trimap at the network's size: some pixels are picked, none are averaged"
     return np.array(trimap.resize((size, size), Image.NEAREST))
 
 def read_pet(
@@ -79,7 +79,7 @@ def read_pet(
     if trimap.ndim != 2 or trimap.min() < 1 or trimap.max() > 3:
         values = np.unique(trimap)[:8].tolist()
         raise UserError(f'{record.files[1]} has values {values}; a trimap has only 1, 2 and 3: '
-                        'restore it (masks of your own belong into a folder masks/)')
+                        'restore it (your own masks belong in a folder masks/)')
     return np.dstack([image, trimap])                               # (size, size, 4)
 
 # %% ../../nbs/workshop/core/pets.ipynb #7b14f8a3
@@ -104,8 +104,8 @@ def _cache_name(records, size):
         for path in record.files:
             try: stat = path.stat()
             except OSError as e:
-                raise UserError(f'{path} cannot be read ({e.strerror}): restore it, or take its '
-                                'name off the list') from None
+                raise UserError(f'{path} cannot be read ({e.strerror}): restore it, or remove its '
+                                'name from the list') from None
             file = f'{where(path.parent)}/{path.name} {stat.st_size} {stat.st_mtime_ns} '
             identity.update(f'{file}{stat.st_ctime_ns}\n'.encode()) # ctime can't be set back
     return f'pets-{size}px-{len(records)}-{identity.hexdigest()[:16]}.npy'
@@ -146,7 +146,7 @@ def _locked(path):
             warnings.warn(f'{path} is being written by another process: waiting for it')
             lock.acquire(timeout=-1)
     except OSError as e:
-        raise UserError(f'{path.parent} can not be used for decoded pictures ({e.strerror}): set '
+        raise UserError(f'{path.parent} cannot be used for decoded pictures ({e.strerror}): set '
                         'XDG_CACHE_HOME to a folder on another disk') from None
     try: yield
     finally: lock.release()
@@ -182,6 +182,6 @@ class Mapped:
 def separate(
     pixels:np.ndarray, # `(size, size, 4)` uint8: red, green, blue, trimap
 ) -> tuple: # picture `(size, size, 3)` and trimap `(size, size)`, uint8
-    "Picture and trimap of what `read_pet` returns, each an array of its own"
+    "Picture and trimap of what `read_pet` returns, as two arrays"
     import cv2 # here: most of this page does without it
     return cv2.cvtColor(pixels, cv2.COLOR_RGBA2RGB), cv2.extractChannel(pixels, 3)

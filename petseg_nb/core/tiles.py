@@ -31,7 +31,7 @@ def enlarge(
 def to_mask(
     probability:np.ndarray, # `(h, w)` float32
     full:tuple, # width and height of the mask
-    threshold:float=.5, # a pixel with more is pet
+    threshold:float=.5, # a pixel with a higher probability is pet
 ) -> np.ndarray: # `(height, width)` bool
     "The mask of a whole picture, one byte per pixel"
     mask = np.empty(full[::-1], bool)

@@ -36,33 +36,34 @@ ADVICE = {
                             'object; or list the pictures to use in train.txt and valid.txt',
     'mask of another name': 'give the mask the name of its picture',
     'several masks': 'let the names of masks that belong together end in numbers (_1, _2), and '
-                     'they are joined; take the others out',
+                     'they are joined; remove the others',
     'name used twice': 'rename or delete one of them',
     'mask of another size': 'draw it on this picture, and resize neither',
-    'mask not turned': "turn it too, or delete the orientation from the photo's EXIF data",
-    'turned photo': 'a viewer shows it turned by its EXIF data: see that its mask is turned too',
-    'soft edges': 'count what is brighter than the middle as the object, with --mask_value ">127" '
-                  'if white is 255; or draw it with hard edges and save as PNG, not JPEG',
-    'photo for a mask': 'draw the object, in one colour on black, and save as PNG',
+    'mask not rotated': "rotate it too, or remove the orientation from the photo's EXIF data",
+    'rotated photo': 'a viewer shows it rotated by its EXIF data: make sure that its mask is '
+                    'rotated too',
+    'soft edges': 'count the bright pixels as the object, with --mask_value ">127" if white is '
+                  '255; or draw it with hard edges and save it as PNG, not JPEG',
+    'photo instead of a mask': 'draw the object, in one colour on black, and save it as PNG',
     'more than two values': 'name the value of the object with --mask_value, or count all but the '
-                            'background as the object with --mask_value nonzero; a border, where '
-                            'there is one, has a flag of its own, --border_value',
+                            'background as the object with --mask_value nonzero; if there is a '
+                            'border, give its value with --border_value',
     'no black': 'name the value of the object with --mask_value',
-    'no drawing of labelme': 'save it with labelme, or draw a PNG',
+    'not a labelme drawing': 'save it with labelme, or draw a PNG',
     'drawing not in UTF-8': 'open it in a text editor, and save it as UTF-8',
-    'shape without an area': 'outline the object with a polygon, or give what is no object '
-                             'another label',
+    'shape without an area': 'outline the object with a polygon, or give other shapes another '
+                             'label',
     'drawing beside picture': 'move the JSON file into masks/',
-    'mask without picture': 'give it the name of its picture, with _1, _2 behind it where a '
-                            'picture has several, or delete it',
+    'mask without picture': 'give it the name of its picture, followed by _1, _2 if a picture has '
+                            'several masks, or delete it',
     'unreadable mask': 'restore it, save it as PNG, or draw it again',
     'unreadable picture': 'restore it, save it as PNG in grey or RGB, or leave it out',
     'foreign file': 'it is not used; a HEIC photo has to be exported as JPEG',
     'subfolder': 'nothing in it is used: move its pictures into images/, its masks into masks/',
-    'no object pixel': 'right if the picture shows no object; otherwise draw it, with the value '
+    'no object pixel': 'correct if the picture shows no object; otherwise draw it, with the value '
                        'that the object has in other masks',
     **dict.fromkeys(['valid picture in train', 'test picture in train', 'test picture in valid'],
-                    'take it out of one of the two; it makes the score look too good')}
+                    'remove it from one of the two: it makes the score too high')}
 
 # %% ../../nbs/workshop/datasets/audit.ipynb #79848ea5
 class Mistake(UserError):
@@ -247,7 +248,7 @@ def _about_empty(empty, count, size):
                     'same value in all masks, or leave out --mask_value')
     what = f'{what} are empty, such as {empty[0][0].files[1]}'
     if len(empty) == count: return f'{what}: nothing can be learned from them, so draw the object'
-    if 2 * len(empty) >= count: return f'{what}: right only if these pictures show no object'
+    if 2 * len(empty) >= count: return f'{what}: correct only if these pictures show no object'
 
 def _about_values(records):
     "The line about an object that is called by several names, if it is needed"
@@ -279,18 +280,18 @@ def mask_doubts(
     count = len(pictures)
     lines = [_about_empty(empty, count, size)] if empty else []
     if 2 * len(full) > count:
-        lines.append(f'{_how_many(full, count)} are full, such as {full[0][0].files[1]}: an '
-                     'object that is the whole of a picture has no outline to learn, so draw it')
+        lines.append(f'{_how_many(full, count)} are full, such as {full[0][0].files[1]}: an object '
+                     'that fills the whole picture has no outline to learn, so draw its outline')
     if 2 * len(around) > count:
-        lines.append(f'in {_how_many(around, count)}, such as {around[0][0].files[1]}, the '
-                     'object covers the whole edge of the picture: if they are inside out, name '
-                     'the other value with --mask_value')
+        lines.append(f'in {_how_many(around, count)}, such as {around[0][0].files[1]}, the object '
+                     'covers the whole edge of the picture: if they are inverted, name the other '
+                     'value with --mask_value')
     values = _about_values([squares[0] for squares, _ in pictures])
     return [line for line in [*lines, values] if line]
 
 # %% ../../nbs/workshop/datasets/audit.ipynb #ff85e831
 _MANUAL = '''Oxford-IIIT Pet could not be downloaded{reason}
-By hand: fetch {url}/images.tar.gz and .../annotations.tar.gz from a machine that can,
+By hand: download {url}/images.tar.gz and .../annotations.tar.gz on another machine,
 put both into {root},
 and unpack each there with: tar -xzf images.tar.gz; tar -xzf annotations.tar.gz'''
 _URL = 'https://www.robots.ox.ac.uk/~vgg/data/pets/data'

@@ -187,7 +187,7 @@ def _standing(rng:np.random.Generator) -> tuple: # parts, and the head's x, y an
 
 # %% ../../nbs/workshop/datasets/drawing.ipynb #944ee6a5
 def _lying(rng:np.random.Generator) -> tuple: # parts, and the head's x, y and radius
-    "A pet that lies with its paws stretched out"
+    "A pet that is stretched out on the ground"
     body = smooth([(-.42, -.06), (-.42, -.2), (-.3, -.31), (-.1, -.29), (.1, -.33), (.28, -.33),
                    (.34, -.15), (.3, 0), (-.36, 0)])
     way = [(-.36, -.06), (-.56, .03), (-.4, rng.uniform(-.07, .08)), (-.08, 0)]
@@ -261,7 +261,7 @@ _EARS = {  # the right ear of a head with radius 1
                     (.8, .7), (.7, -.2)])}
 
 def _ear_parts(ears:str) -> list: # parts
-    "Two ears; those that stand up show their inside"
+    "Two ears; upright ears show their inside"
     inside = _both(move(_EARS[ears], .57, to=(.31, -.43))) if ears in ('pointed', 'upright') else []
     return [('ear', _both(_EARS[ears])), ('inner', inside)]
 

@@ -77,5 +77,5 @@ def read_drawing(
     except UnicodeDecodeError:
         raise Mistake('drawing not in UTF-8', path, 'is not in UTF-8') from None
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
-        raise Mistake('no drawing of labelme', path, 'is no drawing of labelme') from None
+        raise Mistake('not a labelme drawing', path, 'is not a labelme drawing') from None
     raise UserError(f'{path} has no imageWidth and imageHeight: give the size of its picture')

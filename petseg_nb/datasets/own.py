@@ -63,11 +63,11 @@ def _split_names(root, pictures):
         for line in _names_in(path):
             name = _picture_of(line, pictures)
             if not name:
-                raise UserError(f'{path} names {line}, and images/ holds no such picture: '
-                                'restore it, or take its name off the list')
+                raise UserError(f'{path} names {line}, but images/ contains no such picture: '
+                                'restore it, or remove its name from the list')
             if name in split:
-                raise UserError(f'{path} names {line}, and {split[name]}.txt did so before: '
-                                'a picture is for one thing, so take one of the two off')
+                raise UserError(f'{path} names {line}, and so does {split[name]}.txt: a picture '
+                                'belongs to one part only, so remove one of the two')
             split[name] = part
     return split
 
@@ -114,7 +114,7 @@ def _check_thresholds(*values):
         try: limit = float(value[1:])
         except ValueError: limit = np.nan
         if not np.isfinite(limit):
-            raise UserError(f'{value} is no threshold: give a number, such as ">127"')
+            raise UserError(f'{value} is not a threshold: give a number, such as ">127"')
 
 def _by_threshold(image, mask_value):
     "What `_read_values` returns, where the pixels beyond a threshold have one value"
@@ -126,7 +126,8 @@ def _by_threshold(image, mask_value):
 
 def _read_any(path, mask_value='', size=None):
     "Pixels of a mask in any file, the names of each of its values, and labels of lines"
-    if not path.is_file(): raise UserError(f'{path} is not there, or is no file: draw it again')
+    if not path.is_file(): raise UserError(f'{path} does not exist, or is not a file: draw it '
+                                           'again')
     if path.suffix.lower() == '.json':
         pixels, labels, lines = read_drawing(path, size)
         names = {value: (label,) for value, label in enumerate(labels)}
@@ -145,7 +146,7 @@ def read_mask(
     pixels, names, lines = _read_any(path, mask_value, size)
     is_drawing = path.suffix.lower() == '.json'
     if is_drawing and _is_threshold(mask_value): mask_value = '' # its edges are hard
-    if not names: raise Mistake('photo for a mask', path, 'has over 65536 colours')
+    if not names: raise Mistake('photo instead of a mask', path, 'has over 65536 colours')
     if not is_drawing and _is_soft(path, pixels, names, mask_value):
         raise Mistake('soft edges', path, f'has {len(names)} values, so its edges are soft')
     mask = np.zeros(pixels.shape[:2], bool)             # (H, W)
@@ -204,7 +205,7 @@ def _choose(path, names, mask_value):
 # %% ../../nbs/workshop/datasets/own.ipynb #cf733df6
 @dataclass(frozen=True)
 class OwnRecord:
-    "One picture of your own with its mask, not yet opened; `PetDataset` takes it like a pet"
+    "One of your own pictures with its mask, not yet opened; `PetDataset` takes it like a pet"
     name:str # of both files, without their endings
     split:str # 'train', 'valid' or 'test'
     image:Path # the picture
@@ -232,8 +233,8 @@ class OwnRecord:
             joined = np.where((joined == 2) | (trimap == 1), trimap, joined)
         return crop_square(Image.fromarray(joined), *self.square)
     def _of_another_size(self, path, mask, size, turn):
-        kind = 'mask not turned' if turn > 4 and mask.shape == size else 'mask of another size'
-        by = f', turned by its EXIF orientation {turn}' if turn > 1 else ''
+        kind = 'mask not rotated' if turn > 4 and mask.shape == size else 'mask of another size'
+        by = f', rotated by its EXIF orientation {turn}' if turn > 1 else ''
         return Mistake(kind, path, f'has {mask.shape[1]} x {mask.shape[0]} pixels, and '
                        f'{self.image.name} is shown with {size[0]} x {size[1]}{by}')
     def object_values(self) -> list: # names of what is neither background nor border in its masks
@@ -291,7 +292,7 @@ def _pair(name, pictures, masks, owned):
 
 # %% ../../nbs/workshop/datasets/own.ipynb #b682cf94
 def scan_own(
-    path, # folder that holds `images/` and `masks/`
+    path, # folder that contains `images/` and `masks/`
     mask_value:str='', # what `read_mask` takes for the object
     border_value:str='', # likewise for the border; empty: there is none
 ) -> list: # of `OwnRecord`
@@ -309,18 +310,18 @@ def _new_record(name, part, files, *values):
 def is_own(
     path, # folder of a dataset
 ) -> bool:
-    "Whether it holds your own pictures; `UserError` if it holds trimaps too"
+    "Whether it holds your own pictures; `UserError` if it contains trimaps too"
     root = Path(path).expanduser()
     own = (root/'images').is_dir() and (root/'masks').is_dir()
     if own and (root/'annotations').is_dir():
-        raise UserError(f'{root} holds masks/ and annotations/: take one of them out')
+        raise UserError(f'{root} contains masks/ and annotations/: remove one of the two')
     return own
 
 def _scan_pets(path, **values):
     need_pets(path)
     records = scan_pets(path)
     for flag, value in values.items():
-        if value: raise UserError(f'{path} holds trimaps: leave out --{flag}')
+        if value: raise UserError(f'{path} contains trimaps: leave out --{flag}')
     return records
 
 def _no_picture(root):
@@ -330,7 +331,7 @@ def _no_picture(root):
     elif any(p.is_dir() for p in visible(images)):
         remedy = 'folders in it are not read, so move their files up, here and in masks/'
     else: remedy = 'save pictures in it, as JPEG or PNG'
-    return f'{images} holds no picture that is to be used ({contents(images)}): {remedy}'
+    return f'{images} contains no picture that can be used ({contents(images)}): {remedy}'
 
 def in_squares(
     record:OwnRecord, # of a whole picture
@@ -347,7 +348,7 @@ def _need_values(records):
     first = records[0]
     plain = (replace(record, border_value='') for record in records)
     if first.border_value and not _any_has(1, records) and _any_has(1, plain):
-        raise UserError(f'--border_value {first.border_value} takes all pixels of the object in '
+        raise UserError(f'--border_value {first.border_value} covers all pixels of the object in '
                         f'{first.mask.parent}: give the value of the border')
     for number, flag in ((1, 'mask_value'), (3, 'border_value')):
         value = getattr(first, flag)
@@ -367,8 +368,9 @@ def split_records(
     if not is_own(path):
         return course_split(_scan_pets(path, mask_value=mask_value, border_value=border_value))
     if border != 'pet' and not border_value:
-        raise UserError(f'--border {border} does nothing: the masks in {path} have no border. Name '
-                        'its value with --border_value (255 in PASCAL VOC), or use --border pet')
+        raise UserError(f'--border {border} has no effect: the masks in {path} have no border. '
+                        'Name its value with --border_value (255 in PASCAL VOC), or use --border '
+                        'pet')
     _check_thresholds(mask_value, border_value)
     records = scan_own(path, mask_value, border_value)
     if not records: raise UserError(_no_picture(Path(path).expanduser()))
@@ -401,7 +403,7 @@ def _check_record(record):
     if not (np.array(trimap) == 1).any(): defects.append(Defect('no object pixel', record.mask))
     with open_picture(record.image) as image: turn, (width, height) = orientation(image), image.size
     if turn in (2, 3, 4) or turn > 4 and width == height: # else the size of the mask tells
-        defects.append(Defect('turned photo', record.image, f'EXIF orientation {turn}'))
+        defects.append(Defect('rotated photo', record.image, f'EXIF orientation {turn}'))
     return defects, trimap
 
 # %% ../../nbs/workshop/datasets/own.ipynb #cc861942
@@ -454,7 +456,7 @@ def check_data(
     border_value:str='', # likewise
     size:int=TrainConfig.size, # side of the pictures in training, in pixels
 ) -> str: # lines of text
-    "What `petseg_check_data` says about a dataset"
+    "The report of `petseg_check_data` about a dataset"
     if not is_own(data_path):
         records = _scan_pets(data_path, mask_value=mask_value, border_value=border_value)
         return '\n'.join([defect_table(check_pets(records)), *_pet_doubts(records, size)])
@@ -481,15 +483,15 @@ def training_notes(
     path, # as `split_records` takes it
     datasets:dict, # 'train', 'valid' and, if there is one, 'test': a `PetDataset` for each
 ) -> list: # of lines
-    "What to know before a training; `UserError` if all its masks are empty, or all are full"
+    "What to know before training; `UserError` if all training masks are empty, or all are full"
     kinds, size = {part: mask_kinds(ds) for part, ds in datasets.items()}, datasets['train'].size
     taught, chosen = (set(kinds[part].values()) for part in ('train', 'valid'))
     if taught in ({'empty'}, {'full'}): raise UserError(mask_doubts(kinds['train'], size)[0])
     lines = mask_doubts({r: kind for some in kinds.values() for r, kind in some.items()}, size)
     if chosen == {'empty'}:
         count = len({record.files for record in kinds['valid']}) # of a long one: several squares
-        lines.append(f'all {count} validation masks are empty, and they choose the '
-                     'best epoch: let some validation pictures show the object')
+        lines.append(f'all {count} validation masks are empty, and they choose the best epoch: '
+                     'include some validation pictures that show the object')
     root = Path(path).expanduser()
     unused = [d.path for d in _unused(root, *_files_in(root)[1:])] if is_own(root) else []
     if count := sum(len(visible(p)) if p.is_dir() else 1 for p in unused):

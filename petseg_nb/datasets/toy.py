@@ -211,21 +211,21 @@ def make_toy_pets(
     n:int=240, # number of pictures, at least 4
     seed:int=0, # 0 or more; the same seed gives the same files
 ) -> Path: # `root`
-    "Writes `n` toy pets, all or none, or keeps them; `UserError` if `root` holds anything else"
+    "Write `n` toy pets, all or none, or keep them; `UserError` if `root` contains anything else"
     if n < 4: raise UserError(f'n={n}: use at least 4 pictures, three to train on and one to test')
     if seed < 0: raise UserError(f'seed={seed}: use 0 or more')
     root = Path(root)
     if _is_toy_pets(root, n, seed): return root
     if root.is_dir() and not any(root.iterdir()): root.rmdir()  # an empty folder is no obstacle
     if root.exists():
-        raise UserError(f'{root} exists and is not the toy pets with n={n}, seed={seed}: '
-                         'delete it, or name another folder')
+        raise UserError(f'{root} exists, but does not contain the toy pets with n={n}, '
+                         f'seed={seed}: delete it, or name another folder')
     root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=root.parent, prefix=f'.{root.name}-') as temp:
         try: _write_toy_pets(Path(temp)/root.name, n, seed)
         except OSError as e:
             reason = e.strerror or e
-            raise UserError(f'{root} can not be drawn ({reason}): is the disk full?') from None
+            raise UserError(f'{root} cannot be drawn ({reason}): is the disk full?') from None
         try: (Path(temp)/root.name).rename(root)
         except OSError:  # another process may have been faster
             if not _is_toy_pets(root, n, seed): raise

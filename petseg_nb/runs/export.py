@@ -78,7 +78,7 @@ def read_onnx(
         note = json.loads(session.get_modelmeta().custom_metadata_map['petseg_nb'])
     except Exception as e: # whatever a damaged file makes the reader raise
         reason = str(e).partition('\n')[0]
-        raise UserError(f'{path} can not be read ({reason}): export it again') from None
+        raise UserError(f'{path} cannot be read ({reason}): export it again') from None
     return lambda images: session.run(None, {'image': images})[0], note
 
 # %% ../../nbs/workshop/runs/export.ipynb #5a10f5ad
@@ -110,7 +110,7 @@ def _read_weights(path):
 # %% ../../nbs/workshop/runs/export.ipynb #7fb7d261
 def export_checkpoint(
     checkpoint:Path, # `best.pt` or `last.pt` of a run, or another file that `load_model` takes
-    path:Path, # where to; a file that is there is replaced when the new one has passed its check
+    path:Path, # file to write; an older one is replaced when the new one has passed its check
     format:str='onnx', # 'onnx' or 'safetensors'
 ) -> dict: # as `differences`, on eight photographs
     "Export a network with its preprocessing, and check it; `UserError` if it fails"
@@ -165,7 +165,7 @@ def _mean_dice(
 # %% ../../nbs/workshop/runs/export.ipynb #41c3089e
 def export_int8(
     checkpoint:Path, # `best.pt` or `last.pt` of a run, or another file that `load_model` takes
-    path:Path, # where to, as for `export_checkpoint`
+    path:Path, # file to write, as for `export_checkpoint`
     data_path, # folder of pets or of your own pictures, with the masks that the network learned
 ) -> dict: # 'dice_before', 'dice_after', and how many pictures were 'calibrated' and 'scored'
     "Export to ONNX in 8-bit integers, and score; `UserError` if it loses more than 0.05 Dice"

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['leave_signals', 'new_loaders', 'parts_of', 'state_of', 'restore', 'skip_steps', 'Together', 'ShareCores',
-           'too_little_memory', 'check_finite', 'Stopped', 'finish_step_first', 'Keeper', 'resumable_fit']
+           'too_little_memory', 'check_finite', 'Stopped', 'finish_step_first', 'Keeper', 'resumable_fit',
+           'WandbLogger', 'TensorboardLogger', 'new_loggers']
 
 # %% ../../nbs/workshop/runs/fit.ipynb #c1ed84b2
 import copy, signal, threading, warnings
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 import torch
 import torch.distributed as dist
@@ -28,7 +29,7 @@ from ..training import Callback, Run, add_gradients, fit
 def leave_signals(
     worker:int, # its number
 ) -> None:
-    "Has a worker ignore Ctrl-C and SIGTERM; for commands, which end their workers themselves"
+    "Make a worker ignore Ctrl-C and SIGTERM; for commands, which end their workers themselves"
     for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, signal.SIG_IGN)
 
 def new_loaders(
@@ -45,14 +46,14 @@ def new_loaders(
 def parts_of(
     run:Run, # in training
 ) -> dict: # name: object with `state_dict` and `load_state_dict`
-    "What of a run has a state of its own"
+    "The parts of a run that have a state"
     return dict(weights=run.model, average=run.average, optimizer=run.optimizer,
                 scheduler=run.scheduler, scaler=run.scaler)
 
 def state_of(
     run:Run, # in training
 ) -> dict: # for `save_checkpoint`; the same in each process
-    "All that a run needs to go on"
+    "All that a run needs to continue"
     total, count = add_up(run.total.item(), run.count)
     states = {name: part.state_dict() for name, part in parts_of(run).items()}
     return states | dict(config=portable(run.config), epoch=len(run.history), history=run.history,
@@ -64,17 +65,17 @@ def restore(
     run:Run, # as it begins; changed in place
     path:Path, # `last.pt` of the run; if there is none, nothing happens
 ) -> None:
-    "Put what a checkpoint holds into its place; `UserError` if it is of other data or models"
+    "Restore a run from a checkpoint; `UserError` if it belongs to other data or another model"
     if not path.exists(): return
     state = load_checkpoint(path)
     if (seen := state.get('seen')) and hasattr(run.model, 'seen'):
         if not is_same_data(seen, run.model.seen):
-            raise UserError(f'{path} is of a run on other pictures, or with another split: use '
-                            'the same data')
+            raise UserError(f'{path} belongs to a run on other pictures, or with another split: '
+                            'use the same data')
         run.model.seen = seen
     if state.get('steps') != run.steps:
-        raise UserError(f'{path} is of a run with {state.get("steps")} steps per epoch, and these '
-                        f'data make {run.steps}: use the same data')
+        raise UserError(f'{path} belongs to a run with {state.get("steps")} steps per epoch, but '
+                        f'these data give {run.steps}: use the same data')
     load_weights(run.model, state['weights'], path)
     try:
         new_plan = state['config']['epochs'] != run.config.epochs
@@ -83,8 +84,8 @@ def restore(
         run.history, run.step = state['history'], state['step']
         if rank() == 0: run.total, run.count = run.total + state['total'], state['count']
     except Exception: # whatever is missing or strange
-        raise UserError(f'{path} lacks a part of the run, or has another optimiser: delete it, '
-                        'and the run begins anew') from None
+        raise UserError(f'{path} lacks a part of the run, or has another optimiser: delete it, and '
+                        'the run starts again') from None
     if len(run.history) > run.config.epochs:
         raise UserError(f'{path} has {len(run.history)} epochs already, more than '
                         f'epochs={run.config.epochs}')
@@ -113,7 +114,7 @@ def skip_steps(
 
 # %% ../../nbs/workshop/runs/fit.ipynb #83eb04a2
 class Together(Callback):
-    "Has several processes train as one"
+    "Makes several processes train as one"
     def before_step(self, run, images):
         pictures, = add_up(len(images))
         run.share = len(images) * world_size() / pictures
@@ -122,7 +123,7 @@ class Together(Callback):
             for buffer in run.average.buffers(): dist.broadcast(buffer, 0)
 
 class ShareCores(Callback):
-    "Leaves others their cores; it changes the process's threads, so only commands add it"
+    "Leaves cores that others use; it changes the process's threads, so only commands add it"
     def after_step(self, run, loss): share_cores()
 
 # %% ../../nbs/workshop/runs/fit.ipynb #00e30002
@@ -141,14 +142,14 @@ def too_little_memory(
     run:Run, # one of whose steps failed
     images:torch.Tensor, # `(B, 3, H, W)` uint8: the pictures of that step
 ) -> UserError: # to be raised
-    "The error that names in how many parts a step fits, found by trying"
+    "The error that says in how many parts a step fits into memory, found by trying"
     parts, many, fits = run.config.accumulate, len(images), False
     while not fits and parts < many // 2 and world_size() == 1: # BatchNorm wants two pictures
         parts = min(2 * parts, many // 2)
         fits = _fits(run, images.to(run.device), parts)
     remedy = (f'It fits in {parts} parts: set accumulate={parts}' if fits else
               'Lower batch_size, size or width')
-    return UserError(f'epoch {len(run.history) + 1}, step {run.step + 1}: there is too little '
+    return UserError(f'epoch {len(run.history) + 1}, step {run.step + 1}: there is not enough '
                      f'memory for a batch of {many} pictures. {remedy}')
 
 # %% ../../nbs/workshop/runs/fit.ipynb #f0885c3d
@@ -186,7 +187,7 @@ class Stopped(KeyboardInterrupt):
 
 @contextmanager
 def finish_step_first():
-    "A list that receives the first SIGINT or SIGTERM; outside the main thread they act as ever"
+    "A list that receives the first SIGINT or SIGTERM; outside the main thread they act as usual"
     asked, before = [], {}
     def note(number, frame):
         asked.append(number)
@@ -202,7 +203,7 @@ def finish_step_first():
 class Keeper(Callback):
     "Restores a run from its folder, saves it there, and stops it when asked"
     def __init__(self,
-        run_dir:Path, # receives `last.pt` and `history.csv`; with a `last.pt`, the run goes on
+        run_dir:Path, # receives `last.pt` and `history.csv`; with a `last.pt`, the run continues
         loaders:dict, # 'train' and 'valid'
         asked=(), # grows when the run is asked to stop, see `finish_step_first`
     ):
@@ -243,11 +244,11 @@ def resumable_fit(
     model:torch.nn.Module, # `(B, 3, H, W)` uint8 to logits `(B, 1, H, W)`; ends at its best
     loaders:dict, # 'train' and 'valid', as `new_loaders` makes them
     config:TrainConfig, # epochs, learning rate, loss, precision and the rest
-    run_dir:Path, # receives `best.pt`, `last.pt`, `history.csv`; with a `last.pt`, the run goes on
+    run_dir:Path, # receives `best.pt`, `last.pt`, `history.csv`; with a `last.pt`, it continues
     callbacks=(), # more of them, called after those of this page
     quiet:bool=False, # print nothing, and show no progress
 ) -> list: # as `fit`
-    "`fit`, so that it can be stopped and continued; `UserError` for what is not finite, `Stopped`"
+    "`fit` that can be stopped and continued; `UserError` if a number is not finite, else `Stopped`"
     run_dir = Path(run_dir)
     with alone_in(run_dir), finish_step_first() as asked, torch.random.fork_rng():
         keeper = Keeper(run_dir, loaders, asked)
@@ -257,3 +258,44 @@ def resumable_fit(
             if not out_of_memory(e): raise
         # here, because the tensors of the failed step live as long as its error
         raise too_little_memory(keeper.run, keeper.images)
+
+# %% ../../nbs/workshop/runs/fit.ipynb #b12110ab
+_MISSING = '--{0} needs a package that is not installed: pip install {0}'
+
+class WandbLogger(Callback):
+    "Reports each epoch to Weights & Biases; `UserError` if that can't be done"
+    def __init__(self,
+        config:TrainConfig, # reported with the run
+        run_dir:Path, # its name is the run's
+    ):
+        try:
+            import wandb
+            self.log = wandb.init(project='petseg_nb', id=run_dir.name, dir=run_dir,
+                                  config=asdict(config), resume='allow').log
+        except ImportError: raise UserError(_MISSING.format('wandb')) from None
+        except wandb.Error as e:
+            raise UserError(f'--wandb: {e}; without an account, set WANDB_MODE=offline') from None
+    def after_epoch(self, run): self.log(run.history[-1], step=len(run.history))
+
+class TensorboardLogger(Callback):
+    "Reports each epoch to TensorBoard; `UserError` if that can't be done"
+    def __init__(self,
+        run_dir:Path, # receives a folder `tensorboard`
+    ):
+        try: from torch.utils.tensorboard import SummaryWriter
+        except ImportError: raise UserError(_MISSING.format('tensorboard')) from None
+        self.open = lambda: SummaryWriter(run_dir/'tensorboard')
+    def after_epoch(self, run):
+        with self.open() as writer:
+            for name, value in run.history[-1].items():
+                writer.add_scalar(name, value, len(run.history))
+
+# %% ../../nbs/workshop/runs/fit.ipynb #1099e001
+def new_loggers(
+    config:TrainConfig, # wandb and tensorboard
+    run_dir:Path, # of the run
+) -> list: # of callbacks of `fit`
+    "The callbacks that the configuration asks for, in the first process"
+    if rank(): return []
+    loggers = [WandbLogger(config, run_dir)] if config.wandb else []
+    return loggers + ([TensorboardLogger(run_dir)] if config.tensorboard else [])

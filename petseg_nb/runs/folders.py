@@ -51,7 +51,7 @@ def decode_rle(
     after = np.append(0, ends) # a run starts behind the one before
     ascending = (lengths > 0).all() and (starts > after[:-1]).all()
     if not right or not ascending or after[-1] > width * height:
-        raise UserError(f'{text[:40]!r} can not be the run lengths of {width} x {height} pixels: '
+        raise UserError(f'{text[:40]!r} cannot be the run lengths of {width} x {height} pixels: '
                         'use ascending pairs of start and length')
     mask = np.zeros(width * height, bool)
     for start, end in zip(starts - 1, ends): mask[start:end] = True
@@ -64,8 +64,8 @@ def _expand(argument):
     if path.is_dir():
         found = [p for p in path.iterdir() if not p.name.startswith('.')]
         if folders := sum(p.is_dir() for p in found):
-            warnings.warn(f'{path} has subfolders that are not looked into ({folders}): name them '
-                          f"too, or all that is in them as '{glob.escape(str(path))}/**'")
+            warnings.warn(f'{path} has subfolders that are not searched ({folders}): name them '
+                          f"too, or everything in them as '{glob.escape(str(path))}/**'")
     elif path.exists(): return [path] # whatever brackets are in its name
     else: found = map(Path, glob.glob(argument, recursive=True))
     return sorted(p for p in found if p.is_file()) or [path]
@@ -113,9 +113,9 @@ def _step(job, work, *args):
 
 def _read(job, size, out_dir):
     if job.path.parent.resolve() == out_dir.resolve():
-        raise UserError(f'{job.path} lies in the output folder, where a result could replace it: '
+        raise UserError(f'{job.path} is in the output folder, where a result could replace it: '
                         'name another output folder')
-    if job.path.is_dir(): raise UserError(f'{job.path} holds no picture: name another folder')
+    if job.path.is_dir(): raise UserError(f'{job.path} contains no picture: name another folder')
     view, full = look(job.path, size)
     return job._replace(view=view, full=full)
 

@@ -121,9 +121,9 @@ def draw_pets(
 
 # %% ../../nbs/workshop/show/explore.ipynb #b16fe662
 def explore_pets(
-    path, # folder that holds `images/` and `annotations/`, or the folder around it
+    path, # folder that contains `images/` and `annotations/`, or its parent
 ) -> widgets.VBox:
-    "Browse a dataset by breed and split, with the border as you like it"
+    "Browse a dataset by breed and split, and choose what the border counts as"
     records = scan_pets(path)
     breeds = sorted({r.breed for r in records})
     breed = widgets.Dropdown(options=['all', *breeds], description='breed')
@@ -193,7 +193,7 @@ def predict_pets(
     records:list, # of `PetRecord`
     size:int, # height and width of the result, in pixels
 ) -> torch.Tensor: # `(N, 1, size, size)` probabilities
-    "What a checkpoint makes of some pictures, predicted at the size it was trained with"
+    "A checkpoint's predictions for some pictures, at the size it was trained with"
     segmenter = Segmenter.load(path, precision='fp32')
     views = [_read(record, segmenter.size)[..., :3] for record in records]   # (S, S, 3) each
     p = torch.from_numpy(np.stack(segmenter.probabilities(views)))[:, None]  # (N, 1, S, S)
@@ -218,7 +218,7 @@ def draw_comparison(
     second:torch.Tensor, # `(1, H, W)` probabilities
     names:tuple=('first', 'second'), # of the checkpoints
 ) -> plt.Figure:
-    "Picture, the errors of both, and which of them is right where"
+    "Picture, the errors of both, and where only one of them is right"
     truth = torch.from_numpy(mask)[None, None]
     shown, right = {'picture': image}, []
     for name, p in zip(names, (first, second)):
@@ -272,7 +272,7 @@ def explore_prediction(
     path, # of a checkpoint, as `Segmenter.load` takes it
     example, # a picture's path: what is shown before you choose one
 ) -> widgets.VBox:
-    "Upload a picture and see what a checkpoint makes of it"
+    "Upload a picture and see the mask that a checkpoint predicts"
     segmenter = Segmenter.load(path)
     def draw(upload):
         picture = bytes(upload[0].content) if upload else example

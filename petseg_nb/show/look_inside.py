@@ -69,7 +69,7 @@ def draw_field(
     image:torch.Tensor, # `(3, H, W)` uint8
     field:torch.Tensor, # `(H, W)`
 ):
-    "The picture, each pixel as bright as it counts, and a frame around all that count"
+    "The picture, each pixel as bright as its influence, and a frame around all that have any"
     light = (1 + (field / field.max()).clamp_min(1e-9).log10() / 4).clamp_min(0)  # (H, W), 0 to 1
     ax.imshow((image / 255 * (.15 + .85 * light)).permute(1, 2, 0))
     rows, columns = torch.nonzero(field, as_tuple=True)

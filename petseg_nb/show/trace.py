@@ -14,7 +14,7 @@ from ..masks import PALETTE
 
 # %% ../../nbs/workshop/show/trace.ipynb #db03bc25
 class Layer(NamedTuple):
-    "What `trace_shapes` knows about one layer"
+    "What `trace_shapes` records about one layer"
     name:str # its dotted name in the model
     kind:str # its class
     shape:tuple # of its output
@@ -65,7 +65,7 @@ class _SavedBytes(torch.autograd.graph.saved_tensors_hooks):
 
 # %% ../../nbs/workshop/show/trace.ipynb #0fc13f2f
 def _named_layers(model, leaves):
-    "Each module inside a model, with its dotted name; `leaves`: only those that hold no others"
+    "Each module inside a model, with its dotted name; `leaves`: only the innermost"
     inside = {module: name for name, module in model.named_modules() if name}
     return {m: name for m, name in inside.items() if not (leaves and list(m.children()))}
 

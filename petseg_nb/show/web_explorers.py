@@ -148,7 +148,7 @@ _LOSSES = """const {data, width, height} = pixels('truth'), n = width * height
 def web_losses(
     mask:np.ndarray, # `(size, size)` uint8: 1 pet, 0 background
 ) -> str: # HTML
-    "Move a predicted disc, and see what BCE and soft Dice make of it"
+    "Move a predicted disc, and see its BCE and soft Dice with their slopes"
     size = len(mask)
     controls = [_slider('x', size // 2, 0, size), _slider('y', size // 2, 0, size),
                 _slider('radius', size // 4, 1, size // 2), _slider('certainty', 4, 1, 12)]
