@@ -199,6 +199,8 @@ _HINTS = {
         'torch.cat, a map has the channels of both its parts',
     r'size of tensor a \(\d+\) must match':
         'two tensors of different shapes meet: print both shapes before that line',
+    r'Target size .* must be the same as input size':
+        'the shapes of prediction and mask differ: squeeze both, or none of them',
     r'does not require grad and does not have a grad_fn':
         'the result is cut off from the graph: a threshold, .item(), .detach(), numpy or no_grad',
     r'backward through the graph a second time':
