@@ -99,7 +99,7 @@ class LiteUNet(nn.Module):
     "U-Net on EfficientNet-Lite0: `(B, 3, H, W)`, H and W at least 32, to logits `(B, 1, H, W)`"
     def __init__(self,
         num_classes:int=1, # channels of the logits; 1 for pet against background
-        widths:tuple=(96, 48, 32, 24), # channels of each UpConv; with under five, logits are resized
+        widths:tuple=(96, 48, 32, 24), # channels of each UpConv; under five, logits are resized
         encoder_weights:str|None=None, # 'imagenet', see `load_lite_encoder`; None for random ones
         normalization:str='half', # of uint8 pictures, see `Normalize`; ImageNet weights need 'half'
     ):
