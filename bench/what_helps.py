@@ -22,10 +22,11 @@ from petseg_nb.core.config import TrainConfig
 from petseg_nb.core.device import keep_memory
 from petseg_nb.data import PetDataset, pet_dataloaders
 from petseg_nb.datasets.own import parts_to_train
-from petseg_nb.evaluation import evaluate, summarize_pictures
+from petseg_nb.evaluation import evaluate
 from petseg_nb.inference import predict_probabilities
 from petseg_nb.lite_unet import LiteUNet
 from petseg_nb.resnet34_unet import MODELS
+from petseg_nb.show.scorecard import summarize_pictures
 from petseg_nb.training import fit
 from scipy.stats import ttest_rel
 

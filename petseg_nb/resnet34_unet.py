@@ -76,11 +76,11 @@ def load_encoder(
         encoder.load_state_dict(encoder.state_dict() | known)
     except Exception as error: # of the network, or of whatever is in the file
         if file.exists():
-            raise UserError(f"{file} does not hold the encoder's weights, or not all of them: "
+            raise UserError(f"{file} does not contain all of the encoder's weights: "
                             'delete it, and try again') from error
         raise UserError(
-            f"could not download the encoder's weights ({error}): connect to the network, or put "
-            f'{source.url} into {file.parent}, or leave out encoder_weights') from error
+            f"could not download the encoder's weights ({error}): connect to the internet, or "
+            f'save {source.url} into {file.parent}, or leave out encoder_weights') from error
 
 # %% ../nbs/course/09_resnet34_unet.ipynb #dc37a56e
 def make_decoder(

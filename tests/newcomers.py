@@ -424,3 +424,80 @@ REVIEWED = [
     (check_training_step, decays, {}, 'changes the learning rate'),
     (check_evaluate, low_threshold, {}, r'threshold is 0\.3'),
 ]
+
+
+# --- what failed of twenty more ---
+
+def batch_always(self, x):
+    for conv, bn in (self.conv1, self.bn1), (self.conv2, self.bn2):
+        x = F.batch_norm(conv(x), None, None, bn.weight, bn.bias, training=True).relu()
+    return x
+def stretched(self, x): return F.interpolate(MyDoubleConv.forward(self, x), x.shape[2:])
+def unpadded(self, *_): self.conv1.padding = self.conv2.padding = (0, 0)
+class LateSkips(Ways): # taken after the pooling, and resized until they fit
+    def forward(self, x):
+        skips = []
+        for block in self.down[:-1]:
+            x = self.halve(block(x))
+            skips.append(x)
+        x = self.down[-1](x)
+        for double, block in zip(self.doubles, self.up):
+            x = double(x)
+            x = block(self.join(F.interpolate(skips.pop(), x.shape[2:]), x))
+        return self.head(x)
+class FirstSkips(Ways): # those of the first call are joined for ever
+    def __init__(self):
+        super().__init__()
+        self.halve, self.skips = self.keep, []
+    def keep(self, x):
+        self.skips.append(x)
+        return F.max_pool2d(x, 2)
+    def join(self, skip, x):
+        first = next(s for s in self.skips if s.shape[1] == skip.shape[1])
+        return torch.cat([first, x], 1)
+def above_zero(p, m): return my_dice((p > 0).float(), m).mean()
+def squeezed_logits(model, x, m, loss_fn, opt):
+    return my_step(model, x, m, lambda z, m: loss_fn(z.squeeze(1), m), opt)
+class RunsOver(TwoLists): # brighter, in uint8
+    def change(self, image, mask):
+        pixels = ((image * .22 + .45) * 255).round().byte()
+        return pixels + torch.randint(60, (1,), dtype=torch.uint8), mask
+
+class Unfolded(nn.Module): # convolutions as matrix products
+    def __init__(self, i, o):
+        super().__init__()
+        self.weights = nn.ParameterList(torch.randn(o, 9 * c) / (3 * c ** .5) for c in (i, o))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(o) for _ in range(2))
+    def forward(self, x):
+        for weight, norm in zip(self.weights, self.norms):
+            x = norm((weight @ F.unfold(x, 3, padding=1)).view(len(x), -1, *x.shape[2:])).relu()
+        return x
+class OneThenTwo(Ways): # as VGG-11: one convolution at the two largest sizes
+    def __init__(self):
+        super().__init__()
+        for i, c in enumerate((3, 8)):
+            self.down[i] = nn.Sequential(nn.Conv2d(c, 8 << i, 3, padding=1),
+                                         nn.BatchNorm2d(8 << i), nn.ReLU())
+def blurred(x): # pooled as in antialiased networks: padded, and read in steps of 2
+    kernel = torch.tensor([[1., 2, 1], [2, 4, 2], [1, 2, 1]]).repeat(x.shape[1], 1, 1, 1) / 16
+    return F.conv2d(F.pad(x, (1, 1, 1, 1), mode='reflect'), kernel, stride=2, groups=x.shape[1])
+def detached_weights(model, loader): # no graph is made, though gradients are on
+    model.eval()
+    weights = {k: v.detach() for k, v in (*model.named_parameters(), *model.named_buffers())}
+    answers = [torch.func.functional_call(model, weights, x) for x, _ in loader]
+    return my_dice((torch.cat(answers) > 0).float(), torch.cat([m for _, m in loader])).mean()
+
+LATER = [
+    (check_double_conv, changed(MyDoubleConv, forward=batch_always), {},
+     'this BatchNorm uses the statistics of the batch'),
+    (check_double_conv, made(changed(MyDoubleConv, forward=stretched), unpadded), {}, 'no padding'),
+    (check_unet, LateSkips, {}, 'after the pooling'),
+    (check_unet, FirstSkips, {}, 'maps of another call'),
+    (check_metric, above_zero, dict(inputs='probabilities'), 'every pixel counts as pet'),
+    (check_training_step, squeezed_logits, {}, 'squeeze both'),
+    (check_dataset, RunsOver, {}, 'overflowed'),
+]
+LATER_VARIANTS = [
+    (check_double_conv, Unfolded, {}, 'not judged'), (check_unet, OneThenTwo, {}, ''),
+    (check_unet, ways(halve=blurred), {}, ''), (check_evaluate, detached_weights, {}, ''),
+]

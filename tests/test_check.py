@@ -77,7 +77,7 @@ def test_a_stranger_s_right_code_passes(checker, thing, flags, words):
 
 @slow
 @pytest.mark.parametrize('checker, thing, flags, words',
-                         with_names(newcomers.FAULTS + newcomers.REVIEWED))
+                         with_names(newcomers.FAULTS + newcomers.REVIEWED + newcomers.LATER))
 def test_the_first_cause_is_right(checker, thing, flags, words):
     report = checker(thing, **flags)
     assert not report.passed and re.search(words, report.findings[0].cause), report.all
@@ -85,7 +85,8 @@ def test_the_first_cause_is_right(checker, thing, flags, words):
 
 @slow
 @pytest.mark.parametrize('checker, thing, flags, words',
-                         with_names(newcomers.VARIANTS + newcomers.DESIGNS))
+                         with_names(newcomers.VARIANTS + newcomers.DESIGNS
+                                    + newcomers.LATER_VARIANTS))
 def test_another_right_way_passes(checker, thing, flags, words):
     report = checker(thing, **flags)
     assert report.passed and words in strangers.notes(report), report

@@ -13,8 +13,9 @@ from .engine import Checker, Report, Wrong, probe, run_theirs, try_probes
 from .layers import activation_of, as_double_conv, as_res_block, run_block
 from .mistakes import closest
 from .tape import (
-    NORMS, STEP_NAMES, all_trainable, build_model, height_of, norms_collect, output_of,
-    record_calls, shaken, shape_of, steady_in_eval, story_of, try_calls, used_once, weights_of)
+    BATCH_IN_EVAL, NORMS, STEP_NAMES, all_trainable, build_model, height_of, no_padding, norm_of,
+    norms_collect, output_of, record_calls, shaken, shape_of, steady_in_eval, story_of, try_calls,
+    used_once, weights_of)
 
 # %% ../../nbs/workshop/check/blocks.ipynb #ea95295d
 _DOUBLE_CONV = Checker('check_double_conv', 'course/03_blocks')
@@ -160,21 +161,24 @@ def _block_field(block):
     y = x.clone()
     y[:, :, 16, 16] += 10 * torch.randn(8, 3)
     with torch.no_grad():
-        changed = (output_of(model, x) != output_of(model, y)).any(1).any(0)  # (33, 33)
-    return _judge_field(*(changed.any(dim).nonzero().flatten() for dim in (1, 0)))
+        out, calls = record_calls(model, x)
+        changed = (out != output_of(model, y)).any(1).any(0)  # (33, 33)
+    return _judge_field(*(changed.any(dim).nonzero().flatten() for dim in (1, 0)), calls)
 
 # %% ../../nbs/workshop/check/blocks.ipynb #ac4de4d5
-def _judge_field(rows, columns):
+def _judge_field(rows, columns, calls):
     "Evidence that these rows and columns are the 5×5 pixels around row 16, column 16"
     size = max([0, *(int(at[-1] - at[0]) + 1 for at in (rows, columns) if len(at))])
     if size >= 33:
+        norms = [c for c in calls if c.name == 'batch_norm' and norm_of(c)[4]] # as in training
         raise Wrong('in evaluation mode, one input pixel changes the whole output',
-                    'the norm takes its statistics from the map, or there is dropout: eval() does '
-                    'not reach it, or it is not an nn.BatchNorm2d with running '
-                    'statistics', sure=False)
+                    BATCH_IN_EVAL if norms else 'the norm takes its statistics from the map, or '
+                    'there is dropout', line=norms[0].line if norms else '')
     if size != 5:
+        cause, line = no_padding(calls)
+        cause = cause or _FIELDS.get(size, '')
         raise Wrong(f'one input pixel changes {size}×{size} output pixels; two 3×3 convolutions '
-                    'make it 5×5', _FIELDS.get(size, ''), sure=' or ' not in _FIELDS.get(size, ''))
+                    'make it 5×5', cause, sure=bool(line) or ' or ' not in cause, line=line)
     at = int(rows.sum()) / len(rows), int(columns.sum()) / len(columns)
     if at != (16, 16):
         raise Wrong(f'a pixel in row 16, column 16 changes the output around row {at[0]:g}, '

@@ -156,7 +156,8 @@ def _data_mask(data):
     raise Wrong(f'its values are {few}', _first(_mask_causes(set(values))))
 
 def _mask_causes(values):
-    return [('no pixel is pet: was the trimap compared with the right value?', values == {0}),
+    return [('no pixel is pet: was the trimap compared with the right value? (ToTensor divides it '
+             'by 255)', values == {0}),
             ('every pixel is pet: was the trimap compared with the right value?', values == {1}),
             ('this is the trimap: 1 is pet, 2 background, 3 border; see trimap_to_mask',
              values <= {1, 2, 3}),
@@ -227,14 +228,27 @@ def _corners_apart(pet):
 def _data_colours(data):
     if not data.folder: return _UNKNOWN
     (seen, like), drawn = _colours_seen(data), _DRAWN
+    if n := _overflowing(torch.stack([image.float() for image, _ in data.items])):
+        raise Wrong(f'in {n} of {len(data.items)} pictures, many pixels jump from one end of a '
+                    'channel to the other', _OVERFLOWED)
     if like(drawn): return 'orange pets on blue ground stay orange'
     changes = ', '.join(f'{value:.3g}' for value in seen.tolist())
     raise Wrong('orange pets on blue ground are no longer so: red, green and blue change by '
                 f'{changes}', _first([
                     ('blue and red are swapped: cv2.imread gives BGR', like(drawn.flip(0))),
                     ('the pictures are converted to grey', like(torch.ones(3))),
-                    ('the channels are mixed up, or uint8 arithmetic overflowed: 200 + 60 is 4',
-                     True)]))
+                    ('the channels are mixed up', True)]))
+
+_OVERFLOWED = 'uint8 arithmetic overflowed, where 200 + 60 is 4: compute in floats, and clip'
+
+def _overflowing(x):
+    "In how many of the pictures `(n, 3, H, W)` one channel jumps from pixel to pixel"
+    jumps = x.diff(dim=3).abs() / (x.max() - x.min()).clamp_min(1e-9)  # (n, 3, H, W - 1)
+    wide, some = jumps > .7, jumps > .35
+    alone, between = (part.flatten(1).float().mean(1) for part in (
+        (wide.sum(1) == 1) & (some.sum(1) == 1), (some & ~wide).any(1)))
+    n = int(((alone > .015) & (alone > between)).sum()) # noise has more jumps that are less wide
+    return n if n > 2 else 0
 
 # %% ../../nbs/workshop/check/data.ipynb #6101361a
 def _edges(

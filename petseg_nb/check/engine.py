@@ -127,7 +127,8 @@ class Report:
     def _repr_html_(self): # for Jupyter
         shown, left = self._shown()
         address, name = f'{_CHAPTERS}{self.chapter}.ipynb', self.chapter.rpartition('/')[2]
-        text, rows = f'<p><b>{html.escape(self.summary)}</b></p>', ''.join(map(_finding_html, shown))
+        text = f'<p><b>{html.escape(self.summary)}</b></p>'
+        rows = ''.join(map(_finding_html, shown))
         if rows: text += f'<table>{rows}</table>' # Quarto warns of a table without rows
         if left: text += f'<p><code>report.all</code> shows {left} more.</p>'
         if self.passed: return text
@@ -199,6 +200,8 @@ _HINTS = {
         'torch.cat, a map has the channels of both its parts',
     r'size of tensor a \(\d+\) must match':
         'two tensors of different shapes meet: print both shapes before that line',
+    r'Target size .* must be the same as input size':
+        'the shapes of prediction and mask differ: squeeze both, or none of them',
     r'does not require grad and does not have a grad_fn':
         'the result is cut off from the graph: a threshold, .item(), .detach(), numpy or no_grad',
     r'backward through the graph a second time':

@@ -102,6 +102,10 @@ def _as_it_ran(x, calls):
         x = F.conv2d(x, *weights_of(c), padding=1) if c.name == 'conv2d' else c.again(x)
     return _inside(x)
 
+_BY_HAND = 'no convolution of PyTorch ran, so the order of the layers was not judged'
+
+def _by_hand(calls): return not any(c.name.startswith('conv') for c in calls)
+
 def _other_layer(calls):
     "The likely cause, if a layer does not belong in a DoubleConv"
     if any('pool' in c.name for c in calls): return 'it contains a pooling layer'
@@ -117,6 +121,7 @@ def as_double_conv(
     calls:list, # of `Call`, all from the first convolution on
 ) -> tuple: # what ran, and a note if it is not what was asked
     "Make sure that the layers among `calls` are a DoubleConv, by their output"
+    if _by_hand(calls): return story_of(calls), _BY_HAND
     convs = [weights_of(c) for c in calls if c.name == 'conv2d']
     kernels = [weight.shape[2] for weight, *_ in convs]
     if len(kernels) == 2 and kernels != [3, 3]:
@@ -203,6 +208,7 @@ def as_res_block(
     calls:list, # of `Call`
 ) -> tuple: # what ran, and a note if it is not what was asked
     "Make sure that `calls` are a residual block, by their output"
+    if _by_hand(calls): return story_of(calls), _BY_HAND
     relu = activation_of(calls)
     pool = next((c for c in calls if 'pool' in c.name), None)
     right, wrong = _res_versions(x, *_res_layers(args, calls), relu, args[2], pool)

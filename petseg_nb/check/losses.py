@@ -264,7 +264,7 @@ def _metric_empty(metric):
     m[1] = 0 # a pet is found where there is none
     both, alone = (metric((metric.takes(z[:n]), m[:n])) for n in (2, 1))
     if abs(both - alone) < .004: return evidence, SKIPPED
-    if abs(both - (alone + 1) / 2) < .004:
+    if alone and abs(both - (alone + 1) / 2) < .004: # 0: the pet in the other picture is not seen
         raise Wrong(f'a picture without a pet, in which {int((z[1] > 0).sum())} pixels are '
                     'predicted, scores 1', 'an empty mask scores 1 whatever is predicted: only an '
                     'empty prediction deserves that')
@@ -290,7 +290,8 @@ def _metric_parts(metric):
             blind += metric((metric.takes(changed), m)) == before
     if not blind: return 'a prediction that is inverted anywhere has another score'
     raise Wrong(f'in {blind} of 16 parts of the picture, inverting the prediction does not change '
-                'the score', 'only a part of the picture is compared: an index or a crop')
+                'the score', 'only a part of the picture is compared: an index or a crop'
+                if blind < 16 else '')
 
 @probe('leaves its inputs as they were', _METRIC)
 def _metric_inputs(metric):

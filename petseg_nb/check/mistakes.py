@@ -73,9 +73,8 @@ def _mistaken_inputs(z, m, inputs):
     p = z.sigmoid()
     given = z if inputs == 'logits' else p
     yield 'there is a threshold in it', (p > .5).float()
-    yield 'a softmax over one channel is always 1', torch.ones_like(p)
-    yield ('a softmax over one channel is always 1, also before a sigmoid',
-           torch.ones_like(p).sigmoid())
+    for ones in torch.ones_like(p), torch.ones_like(p).sigmoid(): # or a sigmoid follows
+        yield 'a softmax over one channel is always 1', ones
     yield 'argmax over one channel is always 0', torch.zeros_like(p)
     yield ('the softmax runs over the pixels, but each pixel is a separate question',
            given.flatten(1).softmax(1).view_as(p))
@@ -85,7 +84,6 @@ def _mistaken_inputs(z, m, inputs):
         yield 'the logits are clamped to 0 to 1, where a sigmoid is needed', z.clamp(0, 1)
         yield 'a ReLU takes the place of the sigmoid', z.relu()
         yield 'a tanh takes the place of the sigmoid', z.tanh()
-        yield 'a tanh, moved to 0 to 1, takes the place of the sigmoid', (z.tanh() + 1) / 2
         yield "the sigmoid is missing (if it takes probabilities, say inputs='probabilities')", z
     else:
         yield ("a sigmoid is applied to probabilities (if it takes logits, say inputs='logits')",
@@ -98,7 +96,7 @@ def _mistaken_dice(p, m, pooled):
     iou = soft_dice(p, m, pooled, iou=True)
     yield from {
         'it is Dice itself; the loss is 1 − Dice': d,
-        'it is −Dice; 1 − Dice is between 0 and 1': -d, 'it is 1 + Dice': 1 + d,
+        'it is −Dice; 1 − Dice is between 0 and 1': -d,
         'it is −log(Dice), not 1 − Dice': -d.log(), 'it is IoU, not Dice': 1 - iou,
         'the factor 2 is missing': 1 - d / 2,
         'the mask is inverted': 1 - soft_dice(p, 1 - m, pooled),
@@ -108,7 +106,6 @@ def _mistaken_dice(p, m, pooled):
         'the Dice of the pictures is summed; take the mean': 1 - len(p) * d,
         'only the first picture counts': 1 - soft_dice(p[:1], m[:1]),
         'only the last picture counts': 1 - soft_dice(p[-1:], m[-1:]),
-        'it is half of 1 − Dice': (1 - d) / 2,
         'Dice is divided by the number of pictures: it is a mean already': 1 - d / len(p),
         'the loss is divided by the number of pictures: it is a mean already': (1 - d) / len(p),
         'the denominator is the union, where Dice has the sum of both areas': 1 - 2 * iou,
@@ -128,7 +125,6 @@ def _other_losses(p, m, pooled):
         both = [(a * b).sum(dims) for a, b in ((p, m), (p, 1 - m), (1 - p, m))]
         yield ('false positives and false negatives are weighted differently, as in a Tversky loss',
                1 - (both[0] / (both[0] + fp * both[1] + fn * both[2])).mean())
-    yield 'it is 1 − recall', 1 - ((p * m).sum(dims) / m.sum(dims)).mean()
     yield 'it is the mean absolute error', (p - m).abs().mean()
     yield 'it is the mean squared error', (p - m).square().mean()
     overlap, total = (p * m).mean(dims), (p + m).mean(dims)
@@ -190,10 +186,9 @@ def loss_mistakes(
             yield ('prediction and mask are swapped: the mask comes second',
                    1 - soft_dice(m.sigmoid(), z, pooled))
     yield 'it is binary cross-entropy', F.binary_cross_entropy(p, m)
-    for cause, dims in {'the sums run over the rows only': -1,
-                        'the sums run over the columns only': -2,
-                        'the sums run over the batch': 0,
-                        'the sums run over the one channel, pixel by pixel': 1}.items():
+    for dims, cause in enumerate((
+            'the sums run over the batch', 'the sums run over the one channel, pixel by pixel',
+            *['the sums run over rows or columns alone: sum over both'] * 2)):
         yield cause, 1 - ((2 * (p * m).sum(dims) + 1) / ((p + m).sum(dims) + 1)).mean()
     for pooled in (False, True): yield BROADCAST, 1 - broadcast_dice(p, m, pooled)
     yield ('parentheses are missing: a/b + c is not a/(b + c)',
@@ -368,7 +363,6 @@ def _wrong_means(pred, m, pairs):
     for pooled in (False, True):
         means = torch.stack([counted('dice', a, b, pooled) for a, b in pairs])
         yield 'it is the Dice of the best batch', means.max()
-        yield 'it is the Dice of the worst batch', means.min()
     yield ('it is the median of the pictures, not their mean', torch.stack(
         [counted('dice', a[None], b[None]) for a, b in zip(pred, m)]).median())
 

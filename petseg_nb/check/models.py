@@ -15,9 +15,9 @@ from .engine import Checker, Report, Wrong, probe, run_theirs, try_probes
 from .layers import as_resnet34, encoder_layers
 from .mistakes import closest, columns_of
 from .tape import (
-    ACTIVATIONS, NORMS, STEP_NAMES, Level, all_trainable, build_model, height_of, levels_of,
-    norms_collect, output_of, record_calls, shaken, shape_of, steady_in_eval, story_of, try_calls,
-    turn_of, used_once, weights_of)
+    ACTIVATIONS, KEEPS_MAPS, NORMS, STEP_NAMES, Level, all_trainable, build_model, height_of,
+    levels_of, norms_collect, output_of, record_calls, shaken, shape_of, steady_in_eval, story_of,
+    try_calls, turn_of, used_once, weights_of)
 
 # %% ../../nbs/workshop/check/models.ipynb #ad27d436
 _UNET = Checker('check_unet', 'course/04_unet')
@@ -86,9 +86,11 @@ def _net_sizes(net):
         try: output_of(model, torch.randn(1, 3, n, wide), expected=(1, 1, n - lost, wide - lost),
                        causes=turned)
         except Wrong as w:
-            raise Wrong(f'a picture of {n}×{n} works, one of {n}×{wide} does not: {w.evidence}',
-                        w.cause if w.cause in turned.values() else 'a size is hard-coded in the '
-                        'model: take it from the shape of a map instead', line=w.line) from None
+            anew, _ = try_calls(net.build().eval(), torch.randn(1, 3, n, wide))
+            raise Wrong(f'a picture of {n}×{n} works, one of {n}×{wide} after it does not: '
+                        f'{w.evidence}', w.cause if w.cause in turned.values() else 'a size is '
+                        'hard-coded in the model: take it from the shape of a map instead' if anew
+                        else KEEPS_MAPS, line=w.line) from None
         odd, _ = try_calls(model, torch.randn(1, 3, n + 11, n + 5))
     if odd: return f'{n}×{wide} too; odd sizes raise an error, so pad or resize pictures first'
     return f'{n}×{wide} too, and odd sizes'
@@ -224,7 +226,10 @@ def _net_skips(net):
         pair, gradient = _joint(model, x, calls, l, 2 if net.lost else l.size // 2)
         name = f'the map of {l.size}×{l.size} pixels with {l.channels} channels'
         if not pair:
+            half = next(c.out for c in calls[l.halved:] if c.out.shape[2] < .6 * l.size)
+            late = any(m is half for c in calls[turn_of(calls) + 1:] for m in c.maps)
             raise Wrong(f'{name} is halved, and used nowhere else',
+                        'the skip is taken after the pooling: take the map before it' if late else
                         'its skip connection is missing: this map itself has to be joined in the '
                         'decoder')
         where[name] = l, *pair
@@ -371,16 +376,16 @@ def _net_alike(net):
                         [c.out.shape[2] for i, c in convs if i > turn])
 
 def _like_counts(down, up):
-    "Make sure that no level has fewer convolutions than most, from the sizes of their maps"
+    "Make sure that no level alone has fewer convolutions, from the sizes of their maps"
     for way, sizes in ('down', down), ('up', up):
         counts = {size: sizes.count(size) for size in dict.fromkeys(sizes)}
         usual = max(counts.values(), key=list(counts.values()).count, default=0)
-        for size, n in counts.items():
-            spare = way == 'up' and size == max(counts) and usual > 2 # one prepares the doubling
-            if n < usual - spare and list(counts.values()).count(usual) > len(counts) / 2:
-                raise Wrong(f'on the way {way}, the level of {size}×{size} pixels has {n} '
-                            f'convolutions, most levels have {usual}', 'a convolution is missing '
-                            'at this level')
+        spare = way == 'up' and usual > 2 # at the largest size, none prepares a doubling
+        few = [size for size, n in counts.items() if n < usual - (spare and size == max(counts))]
+        if len(few) == 1 and list(counts.values()).count(usual) > len(counts) / 2: # else a design
+            raise Wrong(f'on the way {way}, the level of {few[0]}×{few[0]} pixels has '
+                        f'{counts[few[0]]} convolutions, most levels have {usual}',
+                        'a convolution is missing at this level', sure=False)
     return f'{len(down)} convolutions in the encoder, {len(up)} in the decoder'
 
 # %% ../../nbs/workshop/check/models.ipynb #dd7cda9b

@@ -66,7 +66,7 @@ class SmallNet(nn.Module):
         self.normalize = Normalize() # of uint8 pictures, as the course's models do it
         self.conv, self.norm = nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4)
         self.head = nn.Conv2d(4, 1, 1)
-        self.seen = _Diary() # (normalised input, output, training mode, gradients on) of each call
+        self.seen = _Diary() # (normalised input, output, training mode, has a graph) of each call
         self.log = _Diary() # names of what happened, in order
 
     def answer(self, x): return self.head(self.norm(self.conv(x)).relu())
@@ -75,7 +75,7 @@ class SmallNet(nn.Module):
         x = self.normalize(x)
         y = self.answer(x)
         self.seen.append((x.detach().clone(), y.detach().clone(),
-                          self.training and self.norm.training, torch.is_grad_enabled()))
+                          self.training and self.norm.training, y.requires_grad))
         self.log.append('forward')
         self.seen.writer = id(self)
         return y

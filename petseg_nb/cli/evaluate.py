@@ -79,11 +79,11 @@ def _evaluate(argv):
     import matplotlib
     from petseg_nb.checkpoints import load_model, seen_before
     from petseg_nb.core.device import share_cores
-    from petseg_nb.evaluation import (
-        choose_threshold, evaluate, summarize_groups, summarize_pictures)
+    from petseg_nb.evaluation import calibration_error, choose_threshold, evaluate
     from petseg_nb.inference import predict_probabilities
     from petseg_nb.show.scorecard import (
-        calibration_error, closing_report, evaluation_figures, whole_pictures, write_evaluation)
+        closing_report, evaluation_figures, summarize_groups, summarize_pictures, whole_pictures,
+        write_evaluation)
     model, config = load_model(args.checkpoint)
     run_dir = args.checkpoint.parent if args.checkpoint.is_file() else args.checkpoint
     data_path, datasets = _datasets(args, config, run_dir)
