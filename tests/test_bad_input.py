@@ -893,7 +893,7 @@ FUNCTIONS = {
         lambda w: trimap_to_mask(np.zeros((2, 2), np.uint8)),
     'normalize takes uint8 pixels (0 to 255), not torch.float32: was it called twice?':
         lambda w: normalize(torch.zeros(1, 3, 4, 4)),
-    "no augmentation 'much': choose one of light": lambda w: Augment('much'),
+    "augment='much': use one of light": lambda w: Augment('much'),
     "tta='all': use one of 'none', 'flip', 'd4'": lambda w: predicted(tta='all'),
     "precision='fp8': use one of 'fp32', 'bf16', 'fp16'": lambda w: predicted(precision='fp8'),
     "precision='fp8': use one of 'auto', 'fp32', 'bf16', 'fp16'":
@@ -902,7 +902,7 @@ FUNCTIONS = {
     'batch_size=0: use 1 or more': lambda w: Segmenter(UNet(width=4), 32, batch_size=0),
     'x.pt: use a name that ends in .safetensors':
         lambda w: Segmenter.load(w/'cp'/'best.pt', 'cpu').save('x.pt'),
-    'this network came without its configuration':
+    'this network has no configuration':
         lambda w: Segmenter(UNet(width=4), 32).save('x.safetensors'),
     "device='tpu': use one of 'auto', 'cuda', 'mps', 'cpu'":
         lambda w: load_model(w/'cp'/'best.pt', 'tpu'),

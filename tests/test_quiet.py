@@ -7,7 +7,7 @@ from conftest import run
 # imported, or when PyTorch starts its first worker, happens before the first look.
 PROGRAM = '''
 import atexit, builtins, ctypes, gc, json, logging, multiprocessing, os, pkgutil, random, signal
-import sys, threading, warnings
+import sys, threading, time, warnings
 from pathlib import Path
 
 os.environ['NO_ALBUMENTATIONS_UPDATE'] = '1'
@@ -137,6 +137,10 @@ found['import_all'] = import_before, look()
 for step in STEPS[1:]:
     before = look()
     globals()[step]()
+    gc.collect()
+    until = time.monotonic() + 10 # a worker's queue ends a moment after the worker
+    while threading.active_count() > len(before['python_threads']) and time.monotonic() < until:
+        time.sleep(.05)
     found[step] = before, look()
 Path(sys.argv[2], 'found.json').write_text(json.dumps(found))
 '''
