@@ -345,7 +345,7 @@ def test_pages_give_quarto_no_cause_to_ask_a_cdn(site):
 
 
 def test_links_of_pages_resolve(site):
-    ids = {'demo/index.html': {''}, 'slides.html': {''}} # pages that are no notebooks
+    ids = {'demo/index.html': set(), 'slides.html': set()} # pages that are no notebooks
     for name in PAGES:
         outputs = [o for c in cells(site/name) for o in c.get('outputs', []) if 'data' in o]
         shown = ''.join(''.join(o['data'].get('text/markdown', '')) + '\n' for o in outputs)
@@ -362,7 +362,9 @@ def test_links_of_pages_resolve(site):
             if not own or not (anchor or page.endswith('.html')): continue
             relative = page and not target.startswith(pages)
             place = os.path.normpath(Path(name).parent/page) if relative else page or name
-            assert anchor in ids[place], f'{name} links {target}: no such heading on the site'
+            assert place in ids, f'{name} links {target}: no such page on the site'
+            assert not anchor or anchor in ids[place], (
+                f'{name} links {target}: no such heading on the site')
 
 
 def test_defects_of_pages_do_not_come_back(site):
