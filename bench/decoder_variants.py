@@ -16,17 +16,9 @@ from petseg_nb.data import PetDataset, scan_pets
 from petseg_nb.show.trace import trace_shapes
 from petseg_nb.losses import BCEDiceLoss
 from petseg_nb.metrics import dice
-from petseg_nb.resnet34_unet import ResNet34UNet
+from petseg_nb.resnet34_unet import MODELS, create_model
 
-VARIANTS = {
-    'five, bilinear':dict(widths=(256, 128, 64, 32, 16), up='bilinear'),
-    'five, transpose':dict(widths=(256, 128, 64, 32, 16), up='transpose'),
-    'five, transpose, cbam':dict(widths=(256, 128, 64, 32, 16), up='transpose', attention='cbam'),
-    'wide, transpose':dict(widths=(512, 256, 128, 64, 32), up='transpose'),
-    'four, transpose, resize':dict(widths=(256, 128, 64, 64), up='transpose'),
-    'fifth stage, transpose, tail':
-        dict(widths=(512, 256, 128, 64), up='transpose', fifth=1024, tail=2),
-}
+VARIANTS = [name for name in MODELS if name.startswith('resnet34_unet')]
 
 def load(records, size): # images (N, 3, H, W) uint8, masks (N, 1, H, W) uint8
     images, masks = zip(*(PetDataset(records, size)[i] for i in range(len(records))))
@@ -34,9 +26,9 @@ def load(records, size): # images (N, 3, H, W) uint8, masks (N, 1, H, W) uint8
 
 def autocast(): return torch.autocast('cpu', torch.bfloat16)
 
-def train(options, images, masks, seed, epochs, batch=8):
+def train(name, images, masks, seed, epochs, batch=8):
     torch.manual_seed(seed)
-    model, loss_fn = ResNet34UNet(**options).to(memory_format=torch.channels_last), BCEDiceLoss()
+    model, loss_fn = create_model(name).to(memory_format=torch.channels_last), BCEDiceLoss()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     steps = len(images) // batch
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=epochs * steps)
@@ -76,13 +68,13 @@ def main():
           f'{args.epochs} epochs', flush=True)
     scores = {name:[] for name in VARIANTS}
     for seed in range(args.seeds):
-        for name, options in VARIANTS.items():
-            scores[name].append(validate(train(options, *training, seed, args.epochs), *valid))
+        for name in VARIANTS:
+            scores[name].append(validate(train(name, *training, seed, args.epochs), *valid))
             print(f'seed {seed}, {name}: {scores[name][-1]:.3f}', flush=True)
     print(f"{'variant':28}  {'Dice, mean':>10}  {'each seed':24}  {'parameters':>10}  "
           'G multiply-adds at 256')
-    for name, options in VARIANTS.items():
-        trace = trace_shapes(ResNet34UNet(**options), (1, 3, 256, 256))
+    for name in VARIANTS:
+        trace = trace_shapes(create_model(name), (1, 3, 256, 256))
         each = ' '.join(f'{score:.3f}' for score in scores[name])
         print(f"{name:28}  {statistics.mean(scores[name]):10.3f}  {each:24}"
               f"  {trace.total('params'):10,}  {trace.total('madds') / 1e9:.1f}")

@@ -63,13 +63,13 @@ PRESETS = dict(light=lambda size: _ours((.9, 1.1), .05, 10, .2, .02, p=.4),
 
 # %% ../nbs/course/08_augment.ipynb #7d4aef77
 class Augment:
-    "A preset as a function of image, mask and seed: the same three in, the same two out"
+    "A preset as a function of image, mask and seed: the same input always gives the same output"
     def __init__(self,
         preset:str='light', # a name in `PRESETS`
         size:int=256, # side of the pictures, in pixels
     ):
         if preset not in PRESETS:
-            raise UserError(f'no augmentation {preset!r}: choose one of {", ".join(PRESETS)}')
+            raise UserError(f'augment={preset!r}: use one of {", ".join(PRESETS)}')
         self.compose = A.Compose(PRESETS[preset](size))
 
     def __call__(self,

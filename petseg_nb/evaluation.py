@@ -36,7 +36,7 @@ def probability_histogram(
     probabilities:Tensor, # `(1, 1, H, W)` float32, 0 to 1
     mask:Tensor, # `(1, 1, H, W)`: 1 pet, 0 background, 255 ignored
 ) -> Tensor: # `(3, 100)` float64: pet pixels, background pixels, both kinds' summed probabilities
-    "What falls into each hundredth of probability; a value on an edge falls below it"
+    "The pixels in each hundredth of probability; a value on an edge counts below it"
     p, mask = probabilities.flatten(), mask.flatten()  # (H*W,)
     hundredth = torch.bucketize(p, THRESHOLDS)         # (H*W,), 0 to 99
     weights = (mask == 1).double(), (mask == 0).double(), p.double() * (mask != 255)
@@ -92,7 +92,7 @@ def evaluate(
     "Score each picture of `dataset`; only one of them is in memory at its original size"
     if not 0 < threshold < 1:
         raise ValueError(f'threshold={threshold}: must be a probability between 0 and 1')
-    if dataset.transform: raise ValueError('this dataset has a transform: take it off')
+    if dataset.transform: raise ValueError('this dataset has a transform: remove it')
     pictures, generator = [], torch.Generator() # so that the caller's random numbers stay
     loader = DataLoader(dataset, batch_size, generator=generator)
     for images, masks in progress(loader, 'evaluating'):
@@ -108,7 +108,7 @@ def bootstrap(
     draws:int=2000, # samples drawn
     seed:int=0, # of the draws
 ) -> list: # low and high end of the 95 % interval
-    "Percentile interval of `statistic(*columns)`, for rows drawn with repetition (Efron, 1979)"
+    "Percentile interval of `statistic(*columns)`, rows resampled with replacement (Efron, 1979)"
     rng, n, drawn = np.random.default_rng(seed), len(columns[0]), []
     for _ in range(draws):
         rows = rng.integers(n, size=n)  # (N,), some rows twice, some not at all

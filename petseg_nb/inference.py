@@ -85,8 +85,7 @@ class Segmenter:
     ) -> None:
         "Write the network for `load`, in half precision"
         if self.config is None:
-            raise UserError('this network came without its configuration: '
-                            'give Segmenter its config')
+            raise UserError('this network has no configuration: give Segmenter its config')
         if Path(path).suffix != '.safetensors':
             raise UserError(f'{path}: use a name that ends in .safetensors')
         save_model(self.model, self.config, Path(path))
@@ -94,7 +93,7 @@ class Segmenter:
     def probabilities(self,
         views:list, # of `(h, w, 3)` uint8, as `look` gives them
     ) -> list: # of `(h, w)` float32
-        "What the network makes of each view, square by square where a view is long"
+        "The probabilities of each view, square by square where a view is long"
         squares, found = [square for view in views for square in cut_view(view)], []
         for i in range(0, len(squares), self.batch_size):
             batch = torch.from_numpy(np.stack(squares[i:i + self.batch_size]))   # (B, S, S, 3)

@@ -29,7 +29,7 @@ RECIPES = dict(
                       optimizer='adam', schedule='step', learning_rate=1e-4, weight_decay=0.,
                       batch_size=4, epochs=200),
         models=dict(unet=dict(width=64), resnet34_unet=dict(model='resnet34_unet_transpose')),
-        reported={}, notes='validation about 0.90; it has a scheduler, which one is not said'),
+        reported={}, notes='validation about 0.90; it has a scheduler, but does not say which'),
     jitter_clip=dict(
         settings=dict(size=256, augment='jitter_clip', loss='bce_dice', optimizer='adam',
                       schedule='constant', learning_rate=1e-3, weight_decay=0., batch_size=8,
@@ -55,7 +55,7 @@ def recipe_config(
     model:str='unet', # 'unet', or 'resnet34_unet' for the recipe's variant; others as they are
     **changes, # settings to take instead of the recipe's
 ) -> TrainConfig:
-    "The settings of a recipe for one of its models; `UserError` for names that are not known"
+    "The settings of a recipe for one of its models; `UserError` for unknown names"
     check_choice('recipe', recipe, tuple(RECIPES))
     known = RECIPES[recipe]
     own = dict(model=model) | known['models'].get(model, {})

@@ -210,7 +210,7 @@ def end_epoch(
 def is_over(
     run:Run, # between two epochs
 ) -> bool:
-    "All epochs are done, or too many of them without a better validation Dice"
+    "Whether all epochs are done, or too many of them without a better validation Dice"
     score = [row['valid_dice'] for row in run.history]
     stale = len(score) - 1 - score.index(max(score)) if score else 0
     return len(score) >= run.config.epochs or 0 < run.config.patience <= stale

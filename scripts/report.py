@@ -9,18 +9,22 @@ ROOT = Path(__file__).parent.parent
 NBS = ROOT/'nbs'
 
 
+def cells_of(path): return json.loads(path.read_text(encoding='utf-8'))['cells']
+
+
 def sources(path, kind):
     "The texts of a notebook's cells of one kind: 'markdown' or 'code'"
-    cells = json.loads(path.read_text(encoding='utf-8'))['cells']
-    return [''.join(cell['source']) for cell in cells if cell['cell_type'] == kind]
+    return [''.join(cell['source']) for cell in cells_of(path) if cell['cell_type'] == kind]
 
 
 def words(path): return sum(len(text.split()) for text in sources(path, 'markdown'))
 
 
 def code_lines(path):
-    "Lines that a reader sees: the source of a hidden cell is folded"
-    shown = [t for t in sources(path, 'code') if not re.search(r'^#\|\s*hide\s*$', t, re.M)]
+    "Lines that a reader sees: those that JupyterLab does not fold, and the solutions"
+    code = [(''.join(cell['source']), cell['metadata'].get('jupyter', {}).get('source_hidden'))
+            for cell in cells_of(path) if cell['cell_type'] == 'code']
+    shown = [text for text, folded in code if not folded or '"Solution"' in text]
     lines = '\n'.join(shown).splitlines()
     return sum(bool(line.strip()) and not line.startswith('#|') for line in lines)
 

@@ -490,7 +490,7 @@ WRONG = [ # checker, what is checked, flags, words of the report
      'it throws the gradient away'),
     (check_training_step, step(passes=2), {}, 'backward() runs more than once'),
     (check_training_step, step(predict=lambda model, x: model(x).detach().requires_grad_()), {},
-     'no gradient comes to the weights'),
+     'no gradient reaches the weights'),
     (check_training_step, step(predict=lambda model, x: model(x / 255)), {},
      'divided by 255 twice'),
     (check_training_step, step(lose=lambda loss_fn, z, m: loss_fn(z[:1], m[:1])), {},

@@ -947,7 +947,7 @@ FUNCTIONS = {
         lambda w: read_mask(w/'own_soft'/'masks'/'a.png'),
     'threshold=0: must be a probability between 0 and 1':
         lambda w: evaluate(None, None, threshold=0),
-    'this dataset has a transform: take it off':
+    'this dataset has a transform: remove it':
         lambda w: evaluate(None, PetDataset([], transform=print)),
     'results.jsonl, line 1 is not the result of a run':
         lambda w: load_results(w/'results_text'/'results.jsonl'),

@@ -359,7 +359,7 @@ def test_lists_as_others_write_them(own, line):
 
 def test_a_list_of_two_pictures_in_a_line_is_refused(own):
     (own/'train.txt').write_text('Bengal_43.jpg,Bengal_30.jpg')
-    with pytest.raises(UserError, match='train.txt names Bengal_43.jpg,Bengal_30.jpg, and images/'):
+    with pytest.raises(UserError, match='train.txt names Bengal_43.jpg,Bengal_30.jpg, but images/'):
         scan_own(own)
 
 

@@ -54,7 +54,7 @@ def test_the_encoder_is_downloaded_with_its_checksum(monkeypatch):
         asked.append((url, kwargs))
         raise OSError('no network')
     monkeypatch.setattr(_api, 'load_state_dict_from_url', refuse)
-    words = 'connect to the network, or put .*resnet34-b627a593.pth into .*checkpoints'
+    words = 'connect to the internet, or save .*resnet34-b627a593.pth into .*checkpoints'
     with pytest.raises(UserError, match=words):
         load_encoder(ResNet34Encoder(), 'imagenet')
     (url, kwargs), = asked
@@ -73,7 +73,7 @@ def test_an_encoder_that_was_cut_off_is_named(content, tmp_path, monkeypatch):
     torch.save({'bn1.weight': torch.ones(3)}, file)
     if content == 'cut': content = file.read_bytes()[:-100]
     if content != 'other': file.write_bytes(content)
-    words = re.escape(f"{file} does not hold the encoder's weights, or not all of them: delete it")
+    words = re.escape(f"{file} does not contain all of the encoder's weights: delete it")
     with pytest.raises(UserError, match=words): load_encoder(ResNet34Encoder(), 'imagenet')
 
 

@@ -127,7 +127,8 @@ class Report:
     def _repr_html_(self): # for Jupyter
         shown, left = self._shown()
         address, name = f'{_CHAPTERS}{self.chapter}.ipynb', self.chapter.rpartition('/')[2]
-        text, rows = f'<p><b>{html.escape(self.summary)}</b></p>', ''.join(map(_finding_html, shown))
+        text = f'<p><b>{html.escape(self.summary)}</b></p>'
+        rows = ''.join(map(_finding_html, shown))
         if rows: text += f'<table>{rows}</table>' # Quarto warns of a table without rows
         if left: text += f'<p><code>report.all</code> shows {left} more.</p>'
         if self.passed: return text
