@@ -491,7 +491,7 @@ LATER = [
     (check_double_conv, changed(MyDoubleConv, forward=batch_always), {},
      'this BatchNorm uses the statistics of the batch'),
     (check_double_conv, made(changed(MyDoubleConv, forward=stretched), unpadded), {}, 'no padding'),
-    (check_unet, LateSkips, {}, 'after the pooling'),
+    (check_unet, LateSkips, {}, 'the pooled map is joined'),
     (check_unet, FirstSkips, {}, 'maps of another call'),
     (check_metric, above_zero, dict(inputs='probabilities'), 'every pixel counts as pet'),
     (check_training_step, squeezed_logits, {}, 'squeeze both'),

@@ -674,7 +674,7 @@ FAULTS = [ # checker, what is checked, flags, words (a regular expression) that 
     (check_unet, ZeroWeights, {}, r'\b0\b|zero'),
     (check_unet, EncoderNoGrad, {}, 'no_grad'),
     (check_unet, SkipsBeforeBlocks, {},
-     'skip is taken after the pooling'),
+     'the pooled map is joined'),
     (check_resnet34_unet, PoolForgotten, {}, 'pooling'),
     (check_resnet34_unet, StrideForPool, {}, 'pooling|first stage has a stride of 2'),
     (check_resnet34_unet, StemNormUnused, {}, 'BatchNorm|does not use'),

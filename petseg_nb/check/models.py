@@ -229,7 +229,8 @@ def _net_skips(net):
             half = next(c.out for c in calls[l.halved:] if c.out.shape[2] < .6 * l.size)
             late = any(m is half for c in calls[turn_of(calls) + 1:] for m in c.maps)
             raise Wrong(f'{name} is halved, and used nowhere else',
-                        'the skip is taken after the pooling: take the map before it' if late else
+                        'its skip connection is missing: the pooled map is joined instead; take '
+                        'the map between block and pooling' if late else
                         'its skip connection is missing: this map itself has to be joined in the '
                         'decoder')
         where[name] = l, *pair
