@@ -1,19 +1,20 @@
 #!/usr/bin/env python3
 """Recipes and models under the same budgets: for tuning as well as for training.
 
-    python bench/fair.py PETS RESULTS.jsonl [--recipes ours …] [--models unet resnet34_unet]
+    python bench/fair.py PETS RESULTS.jsonl [--recipes ours crop_flip] [--models unet resnet34_unet]
         [--epochs 8 | --seconds 100] [--size 64] [--width 16] [--rates 0.0003 0.001 0.003]
 
 PETS is the folder that scripts/pretrained.py makes. Each pair of recipe and model is trained once
 at each peak rate with seed 0, and takes the rate with the best validation Dice; seeds 1 and 2
 follow at that rate. Test pictures are scored by the weights of the best epoch, at the common size,
 and choose nothing. A budget in processor seconds is made into epochs beforehand, as `petseg_compare
---seconds` does, so that every schedule comes to its end. Each run adds a line to RESULTS.jsonl;
-those that are there are not run again."""
-import argparse, json, time
+--seconds` does, so that every schedule comes to its end. Each run adds a line to RESULTS.jsonl,
+which is for one budget; runs that are there are not made again."""
+import argparse, time
+from functools import partial
 from pathlib import Path
+from machine import Results
 from petseg_nb.checkpoints import model_for
-from petseg_nb.core.config import TrainConfig
 from petseg_nb.core.device import keep_memory
 from petseg_nb.losses import LOSSES
 from petseg_nb.recipes import RECIPES, recipe_config
@@ -23,10 +24,9 @@ from petseg_nb.training import fit, validate
 
 
 def configuration(args, recipe, model, **changes):
-    "Of one run; `default` is what `petseg_train` does without a recipe"
+    "Of one run"
     common = dict(data_path=str(args.pets), size=args.size, **changes)
     if model == 'unet': common['width'] = args.width
-    if recipe == 'default': return TrainConfig(model=model, **common)
     return recipe_config(recipe, model, **common)
 
 
@@ -46,7 +46,7 @@ if __name__ == '__main__':
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('pets', type=Path)
     parser.add_argument('results', type=Path)
-    parser.add_argument('--recipes', nargs='+', default=['default', *RECIPES])
+    parser.add_argument('--recipes', nargs='+', default=list(RECIPES))
     parser.add_argument('--models', nargs='+', default=['unet', 'resnet34_unet'])
     budget = parser.add_mutually_exclusive_group(required=True)
     budget.add_argument('--epochs', type=int)
@@ -56,28 +56,22 @@ if __name__ == '__main__':
     parser.add_argument('--rates', type=float, nargs='+', default=[3e-4, 1e-3, 3e-3])
     args = parser.parse_args()
     keep_memory()
-    args.results.touch()
+    results = Results(args.results)
 
-    def known(**key):
-        rows = map(json.loads, args.results.read_text().splitlines())
-        return [row for row in rows if key.items() <= row.items()]
-
-    def add(**key):
-        if known(**key): return
-        with args.results.open('a') as file: file.write(json.dumps(key | run(args, **key)) + '\n')
-
-    def epochs_of(recipe, model):
+    def epochs_of(recipe, model): # those of a budget in seconds are timed once
         if args.epochs: return args.epochs
-        if rows := known(recipe=recipe, model=model): return rows[0]['epochs']
+        if rows := results.known(recipe=recipe, model=model): return rows[0]['epochs']
         return epochs_within(args.seconds, configuration(args, recipe, model))
 
     pairs = [(recipe, model) for recipe in args.recipes for model in args.models]
     epochs = {pair: epochs_of(*pair) for pair in pairs}
     for recipe, model in pairs:
         for rate in args.rates:
-            add(recipe=recipe, model=model, epochs=epochs[recipe, model], rate=rate, seed=0)
+            results.add(partial(run, args), recipe=recipe, model=model,
+                        epochs=epochs[recipe, model], rate=rate, seed=0)
     for seed in (1, 2):
         for recipe, model in pairs:
-            best = max(known(recipe=recipe, model=model, seed=0), key=lambda row: row['valid'])
-            add(recipe=recipe, model=model, epochs=epochs[recipe, model], rate=best['rate'],
-                seed=seed)
+            tried = results.known(recipe=recipe, model=model, epochs=epochs[recipe, model], seed=0)
+            best = max(tried, key=lambda row: row['valid'])
+            results.add(partial(run, args), recipe=recipe, model=model,
+                        epochs=epochs[recipe, model], rate=best['rate'], seed=seed)

@@ -27,3 +27,21 @@ def save(file, **results):
     if not file: return
     results = dict(command=sys.argv, machine=describe(), **results)
     Path(file).write_text(json.dumps(results, indent=1) + '\n')
+
+
+class Results:
+    "Rows in a file, a line of JSON each; a run that is there is not made again"
+    def __init__(self, path):
+        self.path = Path(path)
+        self.path.touch()
+
+    def known(self, **key):
+        "The rows with these values"
+        rows = map(json.loads, self.path.read_text().splitlines())
+        return [row for row in rows if key.items() <= row.items()]
+
+    def add(self, run, **key):
+        "Add the row that `run(**key)` gives, unless there is one for `key`"
+        if self.known(**key): return
+        row = key | run(**key)
+        with self.path.open('a') as file: file.write(json.dumps(row) + '\n')

@@ -12,10 +12,12 @@ pictures and seed 0, and takes the one with the best validation Dice. A seed als
 training pictures are taken. The best of eight validations is kept, and scored on the test pictures,
 at the network's size. Each run adds a line to RESULTS.jsonl; those that are there are not run
 again."""
-import argparse, copy, json, random
+import argparse, copy, random
+from functools import partial
 from itertools import count, islice
 from pathlib import Path
 import torch
+from machine import Results
 from petseg_nb.augment import Augment
 from petseg_nb.core.device import keep_memory
 from petseg_nb.data import pet_dataloaders, set_epoch
@@ -86,21 +88,13 @@ if __name__ == '__main__':
     parser.add_argument('--steps', type=int, default=120)
     args = parser.parse_args()
     keep_memory()
-    args.results.touch()
-
-    def known(**key):
-        rows = map(json.loads, args.results.read_text().splitlines())
-        return [row for row in rows if key.items() <= row.items()]
-
-    def add(**key):
-        if known(**key): return
-        with args.results.open('a') as file: file.write(json.dumps(key | run(args, **key)) + '\n')
-
+    results, train_one = Results(args.results), partial(run, args)
     for way in WAYS:
-        for rate in RATES: add(way=way, pictures=PICTURES[0], seed=0, rate=rate)
+        for rate in RATES:
+            results.add(train_one, way=way, pictures=PICTURES[0], seed=0, rate=rate)
     for seed in (0, 1, 2):
         for pictures in PICTURES:
             for way in WAYS:
-                tried = known(way=way, pictures=PICTURES[0], seed=0)
+                tried = results.known(way=way, pictures=PICTURES[0], seed=0)
                 rate = max(tried, key=lambda row: row['valid'])['rate']
-                add(way=way, pictures=pictures, seed=seed, rate=rate)
+                results.add(train_one, way=way, pictures=pictures, seed=seed, rate=rate)

@@ -10,12 +10,13 @@ AdamW with a peak rate of 0.001, one cycle, the preset `strong`, batches of 16, 
 number of optimiser steps. The score is the mean Dice of the test pictures at their original size,
 of the epoch with the best validation Dice. Each training adds a line to RESULTS.jsonl; those that
 are there are not run again. At the end: mean and standard deviation over the seeds."""
-import argparse, json
+import argparse
 from collections import defaultdict
 from functools import partial
 from math import ceil
 from pathlib import Path
 from statistics import mean
+from machine import Results
 from petseg_nb.augment import Augment
 from petseg_nb.checkpoints import model_for
 from petseg_nb.core.config import TrainConfig
@@ -52,7 +53,7 @@ def score(pets, cache, size, steps, seed, breeds=None, **settings):
     fit(model, loaders, config, quiet=True)
     test = PetDataset(parts['test'], size, config.border, cache_dir=cache)
     found = summarize_pictures(evaluate(partial(predict_probabilities, model), test))
-    return dict(seed=seed, train=len(parts['train']), epochs=config.epochs,
+    return dict(train=len(parts['train']), epochs=config.epochs,
                 dice=found['dice_original'], dice_at_size=found['dice'])
 
 
@@ -66,16 +67,13 @@ if __name__ == '__main__':
     parser.add_argument('--steps', type=int, default=480)
     args = parser.parse_args()
     keep_memory()
-    def rows(): return map(json.loads, args.results.read_text().splitlines())
-    args.results.touch()
+    results, cache = Results(args.results), args.results.with_suffix('.cache')
+    def run(way, seed): return score(args.pets, cache, args.size, args.steps, seed, **WAYS[way])
     for seed in args.seeds:
-        for way, settings in WAYS.items():
-            if any((row['way'], row['seed']) == (way, seed) for row in rows()): continue
-            row = score(args.pets, args.results.with_suffix('.cache'), args.size, args.steps, seed,
-                        **settings)
-            with args.results.open('a') as file: file.write(json.dumps(dict(way=way) | row) + '\n')
+        for way in WAYS: results.add(run, way=way, seed=seed)
     dice = defaultdict(list) # of each way, by seed
-    for row in sorted(rows(), key=lambda row: row['seed']): dice[row['way']].append(row['dice'])
+    for row in sorted(results.known(), key=lambda row: row['seed']):
+        dice[row['way']].append(row['dice'])
     before = None
     for way in WAYS:
         gain = ''
