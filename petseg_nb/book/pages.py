@@ -14,13 +14,15 @@ from pathlib import Path
 from .. import _modidx
 
 # %% ../../nbs/workshop/book/pages.ipynb #510a0002
-_SKIPPED = """print('This cell takes minutes, so it was skipped. To run it, delete "#| slow" above.')"""
+_SKIPPED = ('This cell takes minutes, so it was skipped. Its result is on the course site. '
+            'To run it, delete its line "#| slow".')
 
 def _without_slow(
     lines:list, # of a cell
 ) -> list: # those to run
     "A note instead of a cell that begins with `#| slow`"
-    return [_SKIPPED] if any(re.match(r'#\|\s*slow\b', line) for line in lines) else lines
+    slow = any(re.match(r'#\|\s*slow\b', line) for line in lines)
+    return [f'print({_SKIPPED!r})'] if slow else lines
 
 def skip_slow():
     "Let *Run all* in JupyterLab pass over the page's slow cells"
