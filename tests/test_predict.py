@@ -36,7 +36,7 @@ SAME = '--precision', 'fp32', '--device', 'cpu' # on every machine
 
 
 def answers(*texts):
-    "Pairs of picture and mask, lines on stderr"
+    "The paths of each picture and its files, lines on stderr"
     out, err = (text.splitlines() for text in texts)
     assert not any('Traceback' in line or 'Warning' in line for line in err), err
     return [line.split('\t') for line in out], err
@@ -126,11 +126,13 @@ def test_a_folder_of_hostile_pictures(checkpoint, tmp_path):
         assert sum(f'{path} does not exist, or is not a file' in line for line in err) == 1
     assert len(err) == len(bad) + 3 and err[-1].startswith(f'{len(sizes)} pictures in ')
     assert err[-1].endswith(f'; {len(bad) + 2} failed')
-    assert {Path(picture).name for picture, _ in pairs} == set(sizes)
+    assert {Path(picture).name for picture, *_ in pairs} == set(sizes)
     segmenter = Segmenter.load(checkpoint, 'cpu', precision='fp32')
     rows = list(csv.DictReader(open(tmp_path/'rle.csv', encoding='utf-8')))
-    for (picture, mask), row in zip(pairs, rows, strict=True):
+    for (picture, mask, *others), row in zip(pairs, rows, strict=True):
         size, stem = sizes[Path(picture).name], mask.removesuffix('_mask.png')
+        endings = 'cutout.png', 'overlay.jpg', 'probabilities.png'
+        assert sorted(others) == [f'{stem}_{ending}' for ending in endings] # each of them is named
         with Image.open(mask) as image:
             assert (image.mode, image.size, image.format) == ('L', size, 'PNG')
         pixels = np.asarray(Image.open(mask))
@@ -188,7 +190,7 @@ def test_the_table_of_run_lengths_may_lie_among_the_pictures(checkpoint, tmp_pat
     words = [checkpoint, folder, '--out_dir', tmp_path/'out', '--rle', folder/'rle.csv']
     for again in range(2): # the second time it is there when the folder is read
         pairs, err = predict(*words)
-        assert len(err) == 1, err
+        assert len(err) == 1 and err[0].startswith('1 picture in '), err
         assert [Path(picture).name for picture, _ in pairs] == ['cat.png'], err
     rows = csv.DictReader(open(folder/'rle.csv'))
     assert [row['ImageId'] for row in rows] == ['cat']

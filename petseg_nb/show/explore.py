@@ -22,7 +22,7 @@ from ..core.pets import read_pet
 from ..data import course_split, scan_pets
 from ..inference import Segmenter
 from ..masks import (
-    PALETTE, cutout, draw_tiles, error_legend, error_map, overlay, panels, trimap_to_mask)
+    LOOK, PALETTE, cutout, draw_tiles, error_legend, error_map, overlay, panels, trimap_to_mask)
 from ..metrics import confusion, scores
 from ..training import Callback, is_over
 
@@ -138,6 +138,7 @@ def explore_pets(
         opacity=slide('opacity of the mask', .5, 0, 1, .05), page=page)
 
 # %% ../../nbs/workshop/show/explore.ipynb #89a049a2
+@plt.rc_context(LOOK)
 def draw_progress(
     history:list, # a dict per epoch, with epoch, train_loss, valid_loss and valid_dice
     epochs:int, # of the whole run
