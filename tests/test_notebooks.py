@@ -1,14 +1,10 @@
 """Each notebook is fit to be committed. That it runs, `nbdev_test` finds out."""
 import ast, json, re
 import pytest
-from conftest import ROOT
+from conftest import ROOT, cells, source
 
 NOTEBOOKS = sorted(ROOT.glob('nbs/**/*.ipynb'))
 names = lambda p: p.relative_to(ROOT/'nbs').with_suffix('').as_posix()
-
-
-def cells(path): return json.loads(path.read_text(encoding='utf-8'))['cells']
-def source(cell): return ''.join(cell['source'])
 
 
 CLEAR = 'run python scripts/clear_widgets.py'
