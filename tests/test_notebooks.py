@@ -3,14 +3,10 @@ import ast, json, re
 import pytest
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
-from conftest import ROOT
+from conftest import ROOT, cells, source
 
 NOTEBOOKS = sorted(ROOT.glob('nbs/**/*.ipynb'))
 names = lambda p: p.relative_to(ROOT/'nbs').with_suffix('').as_posix()
-
-
-def cells(path): return json.loads(path.read_text(encoding='utf-8'))['cells']
-def source(cell): return ''.join(cell['source'])
 
 
 def is_slow(cell): return bool(re.search(r'^#\|\s*slow\b', source(cell), re.M))

@@ -23,10 +23,8 @@ from ..masks import OUTLINE_COLOUR
 # %% ../../nbs/workshop/check/data.ipynb #102c9c5c
 _DATASET = Checker('check_dataset', 'course/02_data')
 
-def _picture_and_mask(
-    item, # what a dataset gave
-) -> tuple: # picture and mask as tensors
-    "The first two parts of an item, or those called 'image' and 'mask'"
+def _picture_and_mask(item):
+    "The first two parts of an item, or those called 'image' and 'mask', as tensors"
     if isinstance(item, dict) and {'image', 'mask'} <= set(item): item = item['image'], item['mask']
     if not isinstance(item, (tuple, list)) or len(item) < 2:
         raise Wrong(f'an item is {type(item).__name__}, not a picture and a mask',
@@ -41,12 +39,8 @@ def _picture_and_mask(
 def _is_dataset(thing): return hasattr(type(thing), '__getitem__')
 
 class _Data:
-    "A dataset to be checked"
-    def __init__(self,
-        source, # the student's dataset, or the class or function that makes it
-        folder:Path, # of pictures, for a class or function
-        augmented, # True, False, or None if that is not to be checked
-    ):
+    "A student's dataset, or the class or function that makes it of a folder"
+    def __init__(self, source, folder, augmented):
         self.source, self.augmented = source, augmented
         self.folder = None if _is_dataset(source) else folder
 
@@ -284,7 +278,7 @@ _MIRRORS = {'left and right': lambda m: m[:, ::-1], 'top and bottom': lambda m: 
             'rows and columns': lambda m: m.T}
 _TURNS = {'half a turn': lambda m: m[::-1, ::-1], 'a quarter turn': np.rot90,
           'a quarter turn back': lambda m: np.rot90(m, 3)}
-_APART = 'image and mask got different {}: draw once, and apply it to both'
+_APART = 'image and mask got different {}: choose once, and apply it to both'
 
 def _changed_fits(seen, masks):
     "`_fits` after each change that keeps the shape, by name"

@@ -61,8 +61,7 @@ def _told(f):
 
 def _finding_text(f):
     "A finding as one line or two"
-    told = _told(f)
-    return f'{MARKS[f.ok]} {f.probe}: {f.evidence}' + (f'\n  → {told}' if told else '')
+    return f'{MARKS[f.ok]} {f.probe}: {f.evidence}' + (f'\n  → {t}' if (t := _told(f)) else '')
 
 def _finding_html(f):
     text = f'<b>{html.escape(f.probe)}</b>: {html.escape(f.evidence)}'
@@ -159,9 +158,7 @@ class _TimeUp(BaseException):
     "The time is over; no `Exception`, so that the student's `except Exception` lets it pass"
 
 @contextlib.contextmanager
-def _alarm(
-    seconds:float, # time limit
-):
+def _alarm(seconds):
     "Raise `_TimeUp` after `seconds`, again each second; not on Windows or outside the main thread"
     main = threading.current_thread() is threading.main_thread()
     if not main or not hasattr(signal, 'setitimer'):
@@ -264,14 +261,8 @@ def evidence_of(
     return text, next((hint for pattern, hint in _HINTS.items() if re.search(pattern, text)), '')
 
 # %% ../../nbs/workshop/check/engine.ipynb #ba8c48fa
-def _attempt(
-    name:str, # of the probe
-    f, # the probe
-    subject, # what it gets
-    seconds:float, # time limit
-    gate:bool=False, # whether an error of our own counts too: nothing after it could be judged
-) -> Finding: # of this probe
-    "Try one probe"
+def _attempt(name, f, subject, seconds, gate=False):
+    "The `Finding` of one probe; a gate also fails by an error of our own, since it judges the rest"
     try:
         with _undisturbed(), _alarm(seconds): seen = f(subject)
         evidence, note = seen if isinstance(seen, tuple) else (seen, '')

@@ -17,9 +17,7 @@ from petseg_nb.check.tape import (
 from ..resnet34_unet import ResNet34Encoder
 
 # %% ../../nbs/workshop/check/layers.ipynb #9e39238b
-def _inside(
-    x:Tensor|None, # `(B, C, H, W)`
-) -> Tensor|None: # `(B, C, H - 8, W - 8)`
+def _inside(x):
     "The part of a map in which no padding is felt after two 3×3 convolutions; None for None"
     return None if x is None else x[..., 4:-4, 4:-4]
 
@@ -34,7 +32,7 @@ def _run_steps(x, letters, convs, norms):
             elif letter == 'b': x = F.batch_norm(x, *next(norms))
             else: x = others[letter](x)
     except RuntimeError: return None
-    return _inside(x)
+    return x
 
 # %% ../../nbs/workshop/check/layers.ipynb #696f5224
 _DOUBLE_STEPS = {
@@ -84,6 +82,14 @@ def _unasked(
     if not others: return ''
     return f'this is {block} with {" and ".join(others)}, which is not what was asked'
 
+def _compared(y, right, wrong, calls, block, cause=''):
+    "What ran, and a note, if the output `y` is among those of `right`"
+    right = {note: _inside(v) for note, v in right.items()}
+    name, known = closest(_inside(y), right, [(c, _inside(v)) for c, v in wrong], 2e-3)
+    if name is not None: return story_of(calls), name.strip() or _unasked(calls, block)
+    raise Wrong(f'what ran is {story_of(calls)}; with the same weights, the output of {block} '
+                'differs', known or cause)
+
 def activation_of(
     calls:list, # of `Call`
 ): # a function of a map
@@ -100,7 +106,7 @@ def _as_it_ran(x, calls):
     for c in steps:
         if c.name == 'conv2d' and weights_of(c)[0].shape[1] != x.shape[1]: return None
         x = F.conv2d(x, *weights_of(c), padding=1) if c.name == 'conv2d' else c.again(x)
-    return _inside(x)
+    return x
 
 _BY_HAND = 'no convolution of PyTorch ran, so the order of the layers was not judged'
 
@@ -128,14 +134,9 @@ def as_double_conv(
         raise Wrong('the kernels are {0}×{0} and {1}×{1}'.format(*kernels),
                     'a DoubleConv has two kernels of 3×3')
     norms = [norm_of(c) for c in calls if c.name == 'batch_norm'] or [_BY_BATCH] * 2
-    right = {'': _run_steps(x, 'cbrcbr', convs, norms), 'as it ran': _as_it_ran(x, calls)}
+    right = {'': _run_steps(x, 'cbrcbr', convs, norms), ' ': _as_it_ran(x, calls)}
     wrong = [(cause, _run_steps(x, steps, convs, norms)) for steps, cause in _DOUBLE_STEPS.items()]
-    name, cause = closest(_inside(y), right, wrong, 2e-3)
-    if name is None:
-        cause = cause or _other_layer(calls)
-        raise Wrong(f'what ran is {story_of(calls)}; with the same weights, the output of a '
-                    'DoubleConv differs', cause)
-    return story_of(calls), _unasked(calls, 'a DoubleConv')
+    return _compared(y, right, wrong, calls, 'a DoubleConv', _other_layer(calls))
 
 # %% ../../nbs/workshop/check/layers.ipynb #4dd5ccc0
 def _res_layers(args, calls):
@@ -212,13 +213,7 @@ def as_res_block(
     relu = activation_of(calls)
     pool = next((c for c in calls if 'pool' in c.name), None)
     right, wrong = _res_versions(x, *_res_layers(args, calls), relu, args[2], pool)
-    wrong = [(cause, _inside(v)) for cause, v in wrong.items()]
-    right = {note: _inside(v) for note, v in right.items()}
-    name, cause = closest(_inside(y), right, wrong, 2e-3)
-    if name is None:
-        raise Wrong(f'ResBlock{args} ran {story_of(calls)}; with the same weights, '
-                    'the output of a residual block differs', cause)
-    return story_of(calls), name or _unasked(calls, 'a residual block')
+    return _compared(y, right, wrong.items(), calls, 'a residual block')
 
 # %% ../../nbs/workshop/check/layers.ipynb #b8ce1246
 def encoder_layers(

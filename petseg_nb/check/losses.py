@@ -12,23 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor
 from .engine import Checker, Report, Wrong, probe, run_theirs, try_probes
-from petseg_nb.check.mistakes import (
-    SCORE_NAMES, SHORT_BATCH, both_causes, closest, columns_of, counted, draw_discs, hard_cases,
-    loss_mistakes, metric_mistakes, mistaken_masks, repeatable, right_scores, smoothing_cause,
-    soft_cases, soft_dice)
-from .tape import shape_of
+from .mistakes import (
+    SCORE_NAMES, batch_mistakes, closest, columns_of, counted, draw_discs, hard_cases,
+    loss_mistakes, metric_mistakes, repeatable, right_scores, smoothing_cause, soft_cases)
+from .tape import same_after, shape_of
 from ..core.config import check_choice
 
 # %% ../../nbs/workshop/check/losses.ipynb #65e98de6
 _DICE_LOSS = Checker('check_dice_loss', 'course/05_losses')
 
 class _Loss:
-    "A Dice loss to be checked"
-    def __init__(self,
-        loss, # the student's function, module, or class of modules
-        inputs:str, # what it takes: 'logits' or 'probabilities'
-    ):
-        self.loss, self.inputs = loss, inputs
+    "A student's function, module or class of modules, which takes 'logits' or 'probabilities'"
+    def __init__(self, loss, inputs): self.loss, self.inputs = loss, inputs
 
     def takes(self, logits:Tensor) -> Tensor: # may be changed in place
         return logits.clone() if self.inputs == 'logits' else logits.sigmoid()
@@ -57,21 +52,22 @@ def _loss_number(loss):
 def _loss_value(loss):
     cases = soft_cases()
     values = torch.stack([loss(loss.takes(z), m.clone()).detach().float() for z, m in cases])
-    right = {over + squares: torch.stack([1 - soft_dice(z.sigmoid(), m, pooled, bool(squares))
-                                          for z, m in cases])
+    right = {over + squares: torch.stack([
+                1 - counted('dice', z.sigmoid(), m, bool(pooled), square=bool(squares))
+                for z, m in cases])
              for pooled, over in enumerate(('the mean over pictures', 'all pixels of the batch'))
              for squares in ('', ', with squares')}
     wrong = columns_of(loss_mistakes(z, m, loss.inputs) for z, m in cases)
     name, cause = closest(values, right, wrong, .008)
     if name is not None: return f'{values[0]:.4f}: {name}'
-    def reference(z, m): return 1 - soft_dice(z.sigmoid(), m)
+    def reference(z, m): return 1 - counted('dice', z.sigmoid(), m)
     raise Wrong(repeatable(lambda z, m: loss(loss.takes(z), m), reference, 'soft Dice',
                            loss.inputs), cause)
 
 # %% ../../nbs/workshop/check/losses.ipynb #c7b6d9a1
 @probe('0 for a perfect prediction, 1 for one without overlap', _DICE_LOSS)
 def _loss_ends(loss):
-    m, (z, n) = draw_discs((12, 9, 10)), soft_cases()[0]
+    m, (z, n) = draw_discs((10, 10, 10)), soft_cases()[0]
     predictions = m, m.roll((32, 32), (2, 3))
     perfect, apart = (loss(loss.takes(40 * q - 20), m).item() for q in predictions)
     if abs(perfect) < .03 and abs(apart - 1) < .03: return f'{perfect:.3f} and {apart:.3f}'
@@ -106,7 +102,7 @@ def _slope(value, x):
 # %% ../../nbs/workshop/check/losses.ipynb #0a46786e
 def _no_gradient(value, slope, z, m):
     "The `Wrong` of a loss without a gradient"
-    hard = [1 - soft_dice((z > 0).double(), m, pooled) for pooled in (False, True)]
+    hard = [1 - counted('dice', (z > 0).double(), m, pooled) for pooled in (False, True)]
     if min(abs(value - h) for h in hard) < .01:
         cause = ('there is a threshold in it: p > 0.5, round and argmax are steps, flat wherever '
                  'they do not jump')
@@ -133,7 +129,8 @@ def _loss_empty(loss):
                     'a root, or a power below 1, has no slope at 0')
     if value < -.01:
         raise Wrong(f'{evidence} {value.item():.3f}, less than a loss of 1 − Dice can be',
-                    'the smoothing is multiplied by 2 with the overlap: 2·overlap + smooth')
+                    'the smoothing is multiplied by 2 with the overlap: 2·overlap + smooth',
+                    sure=abs(value.item() + 1) < .01)
     return f'{evidence} {value.item():.3f}'
 
 def _pets_of(loss):
@@ -143,13 +140,7 @@ def _pets_of(loss):
 @probe('leaves its inputs as they were', _DICE_LOSS)
 def _loss_inputs(loss):
     z, m = soft_cases()[0]
-    x, y = loss.takes(z).clone(), m.clone()
-    with torch.no_grad(): loss(x, y)
-    for name, before, after in ('mask', m, y), ('prediction', loss.takes(z), x):
-        if not torch.equal(before, after):
-            raise Wrong(f'the {name} has changed after the call',
-                        'an in-place operation, such as sigmoid_(), works on it')
-    return 'nothing in them changed'
+    return same_after(loss, loss.takes(z), m, names=('prediction', 'mask'))
 
 # %% ../../nbs/workshop/check/losses.ipynb #02fe8c78
 def check_dice_loss(
@@ -168,11 +159,7 @@ _METRIC = Checker('check_metric', 'course/06_metrics')
 
 class _Metric:
     "A metric to be checked: a function of a batch, or a class with `update` and `compute`"
-    def __init__(self,
-        metric, # the student's function or class
-        score:str, # 'dice' or 'iou'
-        inputs:str, # what its predictions are: 'mask', 'logits' or 'probabilities'
-    ):
+    def __init__(self, metric, score, inputs):
         self.metric, self.score, self.inputs = metric, score, inputs
 
     @cached_property
@@ -219,11 +206,7 @@ def score_number(
 @probe('gives a number', _METRIC)
 def _metric_number(metric):
     z, m = hard_cases()[0]
-    value = metric((metric.takes(z), m))
-    if 0 <= value <= 1.001: return f'{value:.4f}'
-    causes = columns_of([metric_mistakes(z, m, metric.score)])
-    cause = closest(torch.tensor([value]), {'': torch.tensor([torch.inf])}, causes, .004)[1]
-    raise Wrong(f'the score is {value:.4f}, not between 0 and 1', cause)
+    return f'{metric((metric.takes(z), m)):.4f}'
 
 @probe('the value', _METRIC)
 def _metric_value(metric):
@@ -250,7 +233,7 @@ def _metric_miss(metric):
     if value <= .05: return f'{evidence} {value:.4f}'
     case = 1. * (z > 0), n, torch.tensor(metric((metric.takes(z), n)))
     raise Wrong(f'{evidence} {value:.3f}',
-                smoothing_cause((m, value), case, iou=metric.score == 'iou'))
+                smoothing_cause((m, value), case, metric.score))
 
 SKIPPED = 'a picture without a pet is skipped, so a pet that is found there costs nothing'
 
@@ -296,13 +279,8 @@ def _metric_parts(metric):
 @probe('leaves its inputs as they were', _METRIC)
 def _metric_inputs(metric):
     z, m = hard_cases()[0]
-    x, y = metric.takes(z).clone(), m.clone()
-    metric((x, y))
-    for name, before, after in ('mask', m, y), ('prediction', metric.takes(z), x):
-        if not torch.equal(before, after):
-            raise Wrong(f'the {name} has changed after the call', 'an assignment such as '
-                        f'{name}[{name} > 0.5] = 1 works on the tensor itself')
-    return 'nothing in them changed'
+    return same_after(lambda *batch: metric(batch), metric.takes(z), m,
+                      names=('prediction', 'mask'))
 
 # %% ../../nbs/workshop/check/losses.ipynb #9769cbf2
 @probe('batches of any size', _METRIC)
@@ -312,21 +290,10 @@ def _metric_batches(metric):
     z, m = hard_cases()[1]
     batches = [(metric.takes(a), b) for a, b in zip(z.split(2), m.split(2))]
     value, right = torch.tensor(metric(*batches)), right_scores(metric.score, z, m)
-    name, cause = closest(value, right, _wrong_batches(metric.score, z, m), .004)
+    name, cause = closest(value, right, batch_mistakes(z, m, metric.score, 2), .004)
     if name is not None: return f'batches of 2 and 1 pictures: {name}'
     raise Wrong(f'batches of 2 and 1 pictures score {value:.4f} instead of '
                 f'{right["the mean over pictures"]:.4f}', cause)
-
-def _wrong_batches(score, z, m):
-    for mistake, pred in list(mistaken_masks(z))[:2]: # none, and the threshold 0.5 on logits
-        for pooled in (False, True):
-            first, last = (counted(score, a, b, pooled)
-                           for a, b in zip(pred.split(2), m.split(2)))
-            for cause, value in ((SHORT_BATCH, (first + last) / 2),
-                                 ('only the last batch counts', last),
-                                 ('only the first batch counts', first),
-                                 ('the batches are summed', first + last)):
-                yield both_causes(mistake, cause), value
 
 # %% ../../nbs/workshop/check/losses.ipynb #58e48c35
 def check_metric(

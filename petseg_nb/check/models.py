@@ -11,13 +11,13 @@ from functools import cached_property, partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from .engine import Checker, Report, Wrong, probe, run_theirs, try_probes
+from .engine import Checker, Report, Wrong, probe, try_probes
 from .layers import as_resnet34, encoder_layers
 from .mistakes import closest, columns_of
-from .tape import (
-    ACTIVATIONS, KEEPS_MAPS, NORMS, STEP_NAMES, Level, all_trainable, build_model, height_of,
-    levels_of, norms_collect, output_of, record_calls, shaken, shape_of, steady_in_eval, story_of,
-    try_calls, turn_of, used_once, weights_of)
+from petseg_nb.check.tape import (
+    ACTIVATIONS, KEEPS_MAPS, NORMS, STEP_NAMES, Level, add_module_probes, build_model, centre_of,
+    height_of, levels_of, output_of, record_calls, shaken, shape_of, story_of, try_calls, turn_of,
+    weights_of)
 
 # %% ../../nbs/workshop/check/models.ipynb #ad27d436
 _UNET = Checker('check_unet', 'course/04_unet')
@@ -25,14 +25,13 @@ _RESNET = Checker('check_resnet34_unet', 'course/09_resnet34_unet')
 _LOST = 184 # pixels that the unpadded U-Net of the paper loses: 572 become 388
 
 class _Net:
-    "A model to be checked"
-    def __init__(self,
-        make, # the student's class, or a function that makes a model
-        size:int, # height and width of the pictures that it gets, in pixels
-        halvings:tuple, # how often the size may be halved
-    ): self.make, self.size, self.halvings, self.lost = make, size, halvings, 0
+    "A class or function that makes a model, which gets square pictures and halves their size"
+    def __init__(self, make, size, halvings): # how often, as a tuple
+        self.make, self.size, self.halvings, self.lost = make, size, halvings, 0
 
-    def build(self) -> nn.Module: # new, in training mode
+    def inputs(self, n:int=2, _:int=3) -> list: return [self.pictures(n)]
+
+    def build(self, _:int=3) -> nn.Module: # new, in training mode
         try: first, second = list(inspect.signature(self.make).bind(3, 1).arguments)[:2] # names
         except (TypeError, ValueError): first = second = '' # it takes no channels
         if not re.search('in|ch|class|out|arg', first + second): # widths or the like, as defaults
@@ -243,15 +242,6 @@ def _net_skips(net):
     return ', '.join(f'{l.channels} channels at {l.size}×{l.size}' for l in found)
 
 # %% ../../nbs/workshop/check/models.ipynb #c195748c
-def _centre(
-    values:Tensor, # `(n, n)`, none negative
-) -> tuple: # row, column, and the share that lies within a sixth of the size around it
-    "Where a map has its weight"
-    share, at = values / values.sum(), torch.arange(len(values))
-    row, column = float((share.sum(1) * at).sum()), float((share.sum(0) * at).sum())
-    rows, columns = ((at - place).abs() <= len(values) / 6 for place in (row, column))
-    return row, column, float(share[rows][:, columns].sum())
-
 def _answers(net, *pictures):
     "Output for each of `pictures`, and whether the last convolution gave the same for all"
     made = []
@@ -277,7 +267,7 @@ def _net_place(net):
                     'the output does not depend on the input')
     change = (after - before).square().sum((0, 1))  # (n, n)
     if not change.any(): return 'the end of the model hides it'
-    row, column, *seen = top + side / 2, left + side / 2, *_centre(change)
+    row, column, *seen = top + side / 2, left + side / 2, *centre_of(change)
     places = (f'changed around row {row:.0f}, column {column:.0f}; the output changes around row '
               f'{seen[0]:.0f}, column {seen[1]:.0f}')
     def far(r, c): return max(abs(r - seen[0]), abs(c - seen[1])) > n / 6
@@ -290,39 +280,15 @@ def _net_place(net):
     raise Wrong(f'the picture was {places}', cause, _heat(change))
 
 # %% ../../nbs/workshop/check/models.ipynb #7793dea4
-def _start_apart(model):
-    kernels = [p for p in model.parameters() if p.ndim == 4 and p.numel() > 1]
+@probe('weights differ at the start', _UNET, _RESNET)
+def _net_start(net):
+    kernels = [p for p in net.build().parameters() if p.ndim == 4 and p.numel() > 1]
     alike = sum(bool((p == p.flatten()[0]).all()) for p in kernels)
-    if alike < 2: return # one may be: a head that starts at 0
+    if alike < 2: return f'in {len(kernels) - alike} of {len(kernels)} kernels' # a head may be 0
     raise Wrong(f'in {alike} of {len(kernels)} kernels, all weights start at the same value',
                 'set to 0 or to a constant: then all channels of a layer learn the same thing')
 
-@probe('each layer is used once', _UNET, _RESNET)
-def _net_once(net): return used_once(net.calls)
-
-@probe('a gradient reaches every parameter', _UNET, _RESNET)
-def _net_gradient(net):
-    _start_apart(net.build())
-    return all_trainable(shaken(net.build(), net.pictures()).train(), net.pictures())
-
-@probe('BatchNorm collects', _UNET, _RESNET)
-def _net_collects(net): return norms_collect(net.build(), net.pictures())
-
-@probe('evaluation mode', _UNET, _RESNET)
-def _net_modes(net):
-    x = net.pictures(3) * torch.tensor([1., 2., 4.]).view(3, 1, 1, 1)
-    steady_in_eval(shaken(net.build(), x), x)
-    return 'the logits of a picture depend on no other picture, and are the same each time'
-
-# %% ../../nbs/workshop/check/models.ipynb #3581dc06
-@probe('leaves its input as it was', _UNET, _RESNET)
-def _net_input(net):
-    x = net.pictures()
-    y = x.clone()
-    with torch.no_grad(): run_theirs(net.model.train(), y)
-    if torch.equal(x, y): return 'nothing in it changed'
-    raise Wrong('the pictures have changed after the call',
-                'an in-place operation works on the input itself')
+add_module_probes(_UNET, _RESNET)
 
 # %% ../../nbs/workshop/check/models.ipynb #8dccb935
 @probe('something between two convolutions', _UNET, _RESNET)
@@ -400,8 +366,8 @@ def _net_doubles(net):
         z = x.clone()
         z[:, :, row, column] += 5
         with torch.no_grad(): change = (c.again(z) - c.again(x)).square().sum((0, 1))
-        seen = _centre(change)
-        if max(abs(seen[0] - 2 * row - .5), abs(seen[1] - 2 * column - .5)) > 2:
+        seen, times = centre_of(change), [n / m for n, m in zip(change.shape, x.shape[2:])]
+        if max(abs(seen[i] + .5 - (at + .5) * times[i]) for i, at in enumerate((row, column))) > 2:
             raise Wrong(f'row {row}, column {column} of a map of {shape_of(x)[2:]} pixels goes to '
                         f'row {seen[0]:.0f}, column {seen[1]:.0f} of the doubled one',
                         f'{c.name} only gives the numbers another shape, which is not upsampling',

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['STEP_NAMES', 'ACTIVATIONS', 'NORMS', 'BATCH_IN_EVAL', 'KEEPS_MAPS', 'shape_of', 'build_model', 'output_of', 'shaken',
-           'Call', 'record_calls', 'no_padding', 'try_calls', 'story_of', 'weights_of', 'norm_of', 'count_parameters',
-           'Level', 'height_of', 'turn_of', 'levels_of', 'used_once', 'all_trainable', 'steady_in_eval',
-           'norms_collect']
+           'Call', 'record_calls', 'no_padding', 'try_calls', 'story_of', 'weights_of', 'norm_of', 'Level', 'height_of',
+           'turn_of', 'levels_of', 'used_once', 'all_trainable', 'steady_in_eval', 'norms_collect', 'centre_of',
+           'same_after', 'add_module_probes']
 
 # %% ../../nbs/workshop/check/tape.ipynb #239d6c8c
 import re
+from functools import partial
 from typing import Callable, NamedTuple
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 from .engine import (
-    Wrong, evidence_of, name_of, run_theirs, student_line)
+    Wrong, evidence_of, name_of, probe, run_theirs, student_line)
 
 # %% ../../nbs/workshop/check/tape.ipynb #73330eed
 def shape_of(
@@ -188,7 +189,7 @@ def _met_cause(name, shapes, calls):
     if name == 'conv2d' and i != j:
         joined = [c for c in calls[-1:] if c.name.startswith('cat') or c.name.startswith('concat')]
         channels = [m.shape[1] for c in joined for m in c.maps]
-        if joined and sum(channels) != i: return 'torch.cat joins another dimension: channels are 1'
+        if joined and sum(channels) != i: return 'torch.cat joins another dimension: channels are dim=1'
         parts = ' + '.join(map(str, channels))
         return (f'this convolution is made for {j} channels and gets {i}'
                 + f', which are {parts} from torch.cat' * bool(parts))
@@ -243,12 +244,6 @@ def norm_of(
 ) -> tuple: # running mean, running variance, weight, bias, training, momentum, eps
     "The rest of the arguments of a BatchNorm"
     return tuple(call.arguments[1:8])
-
-def count_parameters(
-    model:nn.Module, # any
-) -> int:
-    "How many numbers `model` learns"
-    return sum(p.numel() for p in model.parameters())
 
 # %% ../../nbs/workshop/check/tape.ipynb #8e54849d
 class Level(NamedTuple):
@@ -326,16 +321,26 @@ def all_trainable(
     if idle:
         raise Wrong(f'{len(idle)} parameters get no gradient: {", ".join([*idle][:4])}',
                     **_why_idle(idle, calls))
-    for x in inputs:
-        if x.grad is None or not x.grad.any():
-            raise Wrong('the gradient does not reach the input', 'detach() or no_grad on the way',
-                        sure=False)
+    for i, x in enumerate(inputs):
+        if x.grad is None or not x.grad.any(): raise _unreached(model, inputs, i)
         reached = x.grad.transpose(0, 1).flatten(1).any(1).tolist()
         if not all(reached):
             raise Wrong(f'channel {reached.index(False)} of an input of shape {shape_of(x)} does '
                         'not reach the output', 'forward does not use all channels: look for an '
                         'index or a slice on the channels')
-    return f'{count_parameters(model):,} parameters'
+    return f'{sum(p.numel() for p in model.parameters()):,} parameters'
+
+def _unreached(model, inputs, i):
+    "The `Wrong` of an input without a gradient: does another one change the output?"
+    name, outputs = 'the input' if len(inputs) < 2 else ('the map', 'the skip')[i], []
+    other = [x + torch.randn_like(x) * (i == k) for k, x in enumerate(inputs)]
+    for given in inputs, other:
+        torch.manual_seed(0) # the same dropout
+        with torch.no_grad(): outputs.append(output_of(model, *given))
+    cause = f'{name} is detached, or used under no_grad'
+    if torch.equal(*outputs):
+        cause = f'{name} is not joined: torch.cat((x, skip), 1)' if i else f'{name} is not used'
+    return Wrong(f'no gradient reaches {name}', cause)
 
 def _why_idle(idle, calls):
     "Cause and line of parameters without a gradient, as `Wrong` takes them"
@@ -446,3 +451,54 @@ def norms_collect(
                         'the running statistics are those of the last batch alone' if momentum else
                         'they never move')
     return f'{len(norms)} BatchNorms collect their statistics in training'
+
+# %% ../../nbs/workshop/check/tape.ipynb #7be20f14
+def centre_of(
+    values:Tensor, # `(h, w)`, none negative
+) -> tuple: # row, column, and the share that lies within a sixth of the size around it
+    "Where a map has its weight"
+    (h, w), share = values.shape, values / values.sum()
+    y, x = torch.arange(h), torch.arange(w)
+    row, column = float((share.sum(1) * y).sum()), float((share.sum(0) * x).sum())
+    near = share[(y - row).abs() <= h / 6][:, (x - column).abs() <= w / 6]
+    return row, column, float(near.sum())
+
+def same_after(
+    f, # calls the student's code
+    *inputs:Tensor, # what it gets
+    names:tuple=('input', 'input'), # of the inputs
+) -> str: # evidence
+    "Make sure that `f` leaves its inputs as they were"
+    copies = [x.clone() for x in inputs]
+    with torch.no_grad(): f(*copies)
+    for name, before, after in zip(names, inputs, copies):
+        if torch.equal(before, after): continue
+        share = float((before != after).float().mean())
+        raise Wrong(f'after the call, {share:.0%} of the numbers in the {name} have changed',
+                    'something works in place on the input itself: a ReLU(inplace=True), '
+                    'sigmoid_(), += or an assignment to x[…]')
+    return 'nothing in it changed'
+
+# %% ../../nbs/workshop/check/tape.ipynb #2e8f51d7
+def add_module_probes(
+    *checkers, # each a `Checker`; its probes get an object with `build` and `inputs`
+):
+    "Add the probes of what every module must do"
+    @probe('each layer is used once', *checkers)
+    def once(made): return used_once(record_calls(made.build(), *made.inputs())[1])
+
+    @probe('a gradient reaches every parameter', *checkers)
+    def trainable(made): # shaken, since a head may start at 0
+        return all_trainable(shaken(made.build(), *made.inputs()).train(), *made.inputs())
+
+    @probe('BatchNorm collects', *checkers)
+    def collects(made): return norms_collect(made.build(), *made.inputs(3))
+
+    @probe('evaluation mode', *checkers)
+    def steady(made):
+        inputs = [x * torch.tensor([1., 2., 4.]).view(3, 1, 1, 1) for x in made.inputs(3)]
+        steady_in_eval(shaken(made.build(), *made.inputs(3)), *inputs)
+        return 'the output for a picture depends on no other picture, and is the same each time'
+
+    @probe('leaves its input as it was', *checkers)
+    def alone(made): return same_after(partial(run_theirs, made.build(8)), *made.inputs(2, 8))

@@ -7,7 +7,7 @@ __all__ = ['check_training_step', 'check_evaluate']
 
 # %% ../../nbs/workshop/check/training.ipynb #1a66f5c6
 import copy, random
-from functools import partial
+from functools import cached_property, partial
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -27,14 +27,11 @@ _TRAINING = Checker('check_training_step', 'course/07_training')
 
 class _Step:
     "A training step to be checked"
-    def __init__(self,
-        step, # the student's function
-        images:str, # what pictures it takes: 'float' or 'uint8'
-    ):
-        self.step, self.images = step, images
+    def __init__(self, step, images, radii=(9, 5, 7, 4)): # of the discs in a batch
+        self.step, self.images, self.radii = step, images, radii
 
-    def batch(self, radii:tuple=(9, 5, 7, 4)) -> tuple: # `(4, 3, 32, 32)`, `(4, 1, 32, 32)`
-        masks = draw_discs(radii, 32)
+    def batch(self) -> tuple: # `(4, 3, 32, 32)`, `(4, 1, 32, 32)`
+        masks = draw_discs(self.radii, 32)
         return noisy_pictures(masks, self.images), masks
 
     def run(self, model:SmallNet, batches:list, lr:float=.5) -> list: # what was returned for each
@@ -51,17 +48,28 @@ class _Step:
         model.rate = optimizer.param_groups[0]['lr'] / lr # 1 if the step leaves it
         return losses
 
+    @cached_property
+    def first(self) -> tuple: # the model before and after one batch, its masks, what was returned
+        (images, masks), model = self.batch(), SmallNet()
+        start = copy.deepcopy(model)
+        loss, = self.run(model, [(images, masks)])
+        return start, model, masks, loss
+
+def _still_trainable(model, when):
+    "Make sure that the parameters can still be trained, in the type that they had"
+    if frozen := [name for name, p in model.named_parameters() if not p.requires_grad]:
+        raise Wrong(f'{when}, {len(frozen)} parameters have requires_grad=False: '
+                    f'{", ".join(frozen)}', 'they are frozen, and are no longer trained: for a '
+                    'pass without gradients, use torch.no_grad()')
+    if any(p.dtype != torch.float32 for p in model.parameters()):
+        raise Wrong(f'{when}, the weights are {flat_weights(model).dtype}', 'model.half(), '
+                    '.double() or .to(dtype) changes the model itself: use autocast')
+
 # %% ../../nbs/workshop/check/training.ipynb #8f3a7dd5
 @probe('runs, and returns a number', _TRAINING)
 def _step_runs(step):
-    model = SmallNet()
-    loss = step.run(model, [step.batch()])[0]
-    if any(p.dtype != torch.float32 for p in model.parameters()):
-        raise Wrong(f'after the step, the weights are {next(model.parameters()).dtype}',
-                    'model.half() or .to(dtype) changes the model itself: use autocast')
-    if frozen := [name for name, p in model.named_parameters() if not p.requires_grad]:
-        raise Wrong(f'after the step, {len(frozen)} parameters have requires_grad=False: '
-                    f'{", ".join(frozen)}', 'they are frozen, and are no longer trained')
+    _, model, _, loss = step.first
+    _still_trainable(model, 'after the step')
     if loss is None: raise Wrong('it returns None', 'return the loss as a number: loss.item()')
     number = isinstance(loss, (float, Tensor, np.floating))
     if not number or isinstance(loss, Tensor) and loss.numel() != 1:
@@ -78,17 +86,15 @@ def _step_runs(step):
 _PARTS = ('the batch goes through in {} parts, whose gradients are added: right, but BatchNorm '
           'sees a part at a time')
 
-def _joined(
-    seen:list, # what a `SmallNet` noted of one batch
-) -> tuple: # its inputs and its answers as one batch each, and the sizes of the parts
-    "What went through a network, in one part or several"
+def _joined(seen):
+    "What went through a `SmallNet` as one batch: inputs, answers, and the sizes of its parts"
     inputs, answers = (torch.cat(part) for part in zip(*((x, y) for x, y, *_ in seen)))
     return inputs, answers, [len(x) for x, *_ in seen]
 
 # %% ../../nbs/workshop/check/training.ipynb #73900fd0
 @probe('the loss it returns keeps no graph', _TRAINING)
 def _step_graph(step):
-    loss = step.run(SmallNet(), [step.batch()])[0]
+    loss = step.first[-1]
     if isinstance(loss, Tensor) and loss.requires_grad:
         raise Wrong('the returned loss still has its graph', 'the losses of an epoch, when summed, '
                     'keep the graph of every step in memory: return loss.item()')
@@ -129,13 +135,17 @@ def _inputs_seen(step, seed):
 # %% ../../nbs/workshop/check/training.ipynb #df1f0756
 def _near(a, b): return a.shape == b.shape and torch.allclose(a.float(), b.float(), atol=.02)
 
+def _normalised_once(x):
+    top, spread = x.abs().max(), x.float().std()
+    if top <= 20 and spread >= .1: return
+    raise Wrong(f'the model got pictures of shape {shape_of(x)} with values up to {top:.2g}',
+                'pixels from 0 to 255 are not normalised' if top > 20 else
+                'they are normalised twice, or divided by 255 twice')
+
 def _same_pictures(x, images):
     "Make sure that the model got the pictures of the batch, normalised once"
-    top, spread = x.abs().max(), x.float().std()
-    if x.shape != images.shape or top > 20 or spread < .1:
-        raise Wrong(f'the model got pictures of shape {shape_of(x)} with values up to {top:.2g}',
-                    'pixels from 0 to 255 are not normalised' if top > 20 else
-                    'they are normalised twice, or divided by 255 twice' if spread < .1 else '')
+    _normalised_once(x)
+    if x.shape != images.shape: raise Wrong(f'the model got pictures of shape {shape_of(x)}')
     a, b = (t.float() - t.float().mean((0, 2, 3), keepdim=True) for t in (x, images))
     if F.cosine_similarity(a.flatten(), b.flatten(), 0) < .9:
         raise Wrong('the model did not get the pictures of the batch',
@@ -153,7 +163,8 @@ def _step_rate(step):
 
 @probe('one step goes down the gradient', _TRAINING)
 def _step_once(step):
-    model, start, moved, slope, frozen = _one_step(step, (9, 5, 7, 4))
+    start, model, *_ = step.first
+    moved, slope = _movement(*step.first)
     if model.seen.writer != id(model):
         raise Wrong('the step runs another model than the one that it was given',
                     'a copy of the model is trained, and the model itself stays as it was')
@@ -166,28 +177,23 @@ def _step_once(step):
                         'constant, such as the number of pictures: it is a mean already')
         return evidence
     times = f'they moved by {moved.norm() / slope.norm():.2f} times its length'
-    cause, sure = _step_cause(step, model, moved, slope, frozen, 4), True
+    cause = _step_cause(step, moved, slope)
     if not cause and (every := _moves_after(step)):
         cause = f'step() is called every {every} batches only'
-    if not cause and (decay := _added_decay(start, moved, slope)):
-        cause = _DECAY.format(decay)
-    if not cause: cause, sure = 'a backward pass or a loss of another formula', False
+    cause = cause or _added_decay(start, moved, slope)
     raise Wrong('the weights should move by the learning rate times the gradient; '
-                f'{times if moved.any() else "they did not move"} '
-                f'(what ran: {", ".join(model.log)})', cause, sure=sure)
+                f'{times if moved.any() else "they did not move"} (what ran: '
+                f'{", ".join(model.log)})', cause or 'a backward pass or a loss of another formula',
+                sure=bool(cause))
 
 # %% ../../nbs/workshop/check/training.ipynb #d756fd4a
 _NO_STEP = 'step() of the optimizer that it was given is never called'
 
-def _one_step(step, radii):
-    "The model after a step and before, its movement, and its gradients in both modes"
-    model, (images, masks) = SmallNet(), step.batch(radii)
-    start = copy.deepcopy(model)
-    step.run(model, [(images, masks)])
-    x, _, sizes = _joined(model.seen)
-    moved = (flat_weights(start) - flat_weights(model)) / .5
-    return (model, start, moved, gradient_at(start, x, masks, sizes=sizes)[0],
-            gradient_at(start, x, masks, training=False)[0])
+def _movement(start, model, masks, *_, seen=0):
+    "How a step moved the weights, and the gradient, for what the model was given since `seen`"
+    x, _, sizes = _joined(model.seen[seen:])
+    return ((flat_weights(start) - flat_weights(model)) / .5,
+            gradient_at(start, x, masks, sizes=sizes)[0])
 
 def _moves_after(step):
     "How many batches a step needs until the weights move; 0 for one batch, or more than 16"
@@ -198,18 +204,16 @@ def _moves_after(step):
         if not torch.equal(before, flat_weights(model)): return n if n > 1 else 0
     return 0
 
-_DECAY = '{:.2g} times each weight is added to its gradient: an L2 term in the loss'
-
 def _added_decay(start, moved, slope):
-    "By what part of the weights a step moved, besides the gradient; 0 if that does not explain it"
-    weights = flat_weights(start)
-    part = float((moved - slope) @ weights / (weights @ weights))
-    explained = (moved - slope - part * weights).norm() < .05 * (moved - slope).norm()
-    return part if explained and abs(part) > 1e-6 else 0
+    "The cause, if a part of the weights explains what is wrong with a step"
+    weights, rest = flat_weights(start), moved - slope
+    part = float(rest @ weights / (weights @ weights))
+    if abs(part) < 1e-6 or (rest - part * weights).norm() > .05 * rest.norm(): return ''
+    return f'{part:.2g} times each weight is added to its gradient: an L2 term in the loss'
 
 def _same_share(step, moved, slope):
     "Whether another batch moves by the same share of its gradient, as with clipping it does not"
-    _, _, other, its_slope, _ = _one_step(step, (3, 12, 2, 10))
+    other, its_slope = _movement(*_Step(step.step, step.images, (3, 12, 2, 10)).first)
     return abs(other.norm() / its_slope.norm() / (moved.norm() / slope.norm()) - 1) < .01
 
 def _left(model):
@@ -218,9 +222,11 @@ def _left(model):
                       for p in model.parameters()])
 
 # %% ../../nbs/workshop/check/training.ipynb #c1508a8d
-def _step_cause(step, model, moved, slope, frozen, n):
+def _step_cause(step, moved, slope):
     "The likely cause, by the log, the gradients in both modes, and the batch size"
-    log = model.log
+    start, model, masks, _ = step.first
+    log, n = model.log, len(masks)
+    frozen = gradient_at(start, _joined(model.seen)[0], masks, training=False)[0]
     if cause := _clip_cause(log): return cause
     if along_gradient(moved, frozen): return 'the step ran in evaluation mode'
     if along_gradient(-moved, slope): return 'the weights move up the gradient'
@@ -246,30 +252,22 @@ def _step_cause(step, model, moved, slope, frozen, n):
 # %% ../../nbs/workshop/check/training.ipynb #5f0e0eed
 @probe('forgets the gradients of the last step', _TRAINING)
 def _step_twice(step):
-    model, batches = SmallNet(), [step.batch(), step.batch((3, 12, 2, 10))]
-    step.run(model, batches[:1])
-    middle = copy.deepcopy(model)
-    left, first = _left(model), len(model.seen)
-    step.run(model, batches[1:])
-    x, _, sizes = _joined(model.seen[first:])
-    moved = (flat_weights(middle) - flat_weights(model)) / .5
-    slope = gradient_at(middle, x, batches[1][1], sizes=sizes)[0]
+    model, other = SmallNet(), _Step(step.step, step.images, (3, 12, 2, 10)).batch()
+    step.run(model, [step.batch()])
+    middle, left, n = copy.deepcopy(model), _left(model), len(model.seen)
+    step.run(model, [other])
+    moved, slope = _movement(middle, model, other[1], seen=n)
     if evidence := along_gradient(moved, slope): return f'second batch: {evidence}'
     added = along_gradient(moved, slope + left)
-    if not added and (decay := _added_decay(middle, moved, slope)):
-        raise Wrong('in the second step, the weights do not move along the gradient alone',
-                    _DECAY.format(decay))
     raise Wrong('in the second step, the weights do not move along the gradient of the second '
                 'batch', 'zero_grad() is missing: backward() adds to the gradients of the step '
-                'before' if added else '')
+                'before' if added else _added_decay(middle, moved, slope))
 
 # %% ../../nbs/workshop/check/training.ipynb #aac08659
 @probe('the loss it returns is that of the batch', _TRAINING)
 def _step_loss(step):
-    model, (images, masks) = SmallNet(), step.batch()
-    start, n = copy.deepcopy(model), len(masks)
-    loss = torch.tensor(float(step.run(model, [(images, masks)])[0]))
-    x, _, sizes = _joined(model.seen)
+    start, model, masks, loss = step.first
+    loss, n, (x, _, sizes) = torch.tensor(float(loss)), len(masks), _joined(model.seen)
     def loss_of(net, training=True):
         return torch.tensor(gradient_at(net, x, masks, training, sizes)[1])
     right = loss_of(start)
@@ -299,9 +297,8 @@ def _step_mode(step):
 
 @probe('clips between backward and step', _TRAINING)
 def _step_clip(step):
-    model = SmallNet()
-    step.run(model, [step.batch()])
-    log, order = model.log, f'what ran: {", ".join(model.log)}'
+    log = step.first[1].log
+    order = f'what ran: {", ".join(log)}'
     if not any(name.startswith('clip_grad') for name in log): return 'it does not clip'
     if cause := _clip_cause(log): raise Wrong(order, cause)
     return order
@@ -344,10 +341,7 @@ _EVALUATE = Checker('check_evaluate', 'course/10_evaluation')
 
 class _Evaluation:
     "A student's evaluation of a model, and what it is tried on"
-    def __init__(self,
-        evaluate, # the student's function
-        images:str, # what pictures it takes: 'float' or 'uint8'
-    ):
+    def __init__(self, evaluate, images):
         self.evaluate, self.images = evaluate, images
         self.masks = draw_discs((10, 3, 7, 12, 4, 9, 6, 11, 5), 32)  # (9, 1, 32, 32)
 
@@ -368,11 +362,8 @@ _AUGMENTED = ('test-time augmentation: {} views of each picture are averaged; sa
               'score')
 _MIRRORS = [], [3], [2], [2, 3] # the same again, and mirrored
 
-def _views(
-    seen:list, # what a `Judge` noted
-    back:bool=True, # mirror the answers back
-) -> list: # of batches: the answers to its views
-    "Which calls were mirrored views of one batch"
+def _views(seen, back=True):
+    "Of each batch that a `Judge` has seen, its answers to all views, mirrored back or not"
     batches = []
     for x, y, *_ in seen:
         first = batches[-1][0] if batches else x[:0]
@@ -382,11 +373,8 @@ def _views(
         else: batches.append((x, [y]))
     return [answers for _, answers in batches]
 
-def _answers(
-    seen:list, # what a `Judge` noted
-    back:bool=True, # as `_views` takes it
-) -> list: # of logits `(n, 1, H, W)`: one, or for several views their mean taken in two ways
-    "What a model answered to all pictures"
+def _answers(seen, back=True):
+    "Its logits `(n, 1, H, W)` for all pictures: one, or for several views two kinds of mean"
     views = [torch.stack(answers) for answers in _views(seen, back)]
     ways = [[v.mean(0) for v in views]]
     if len(views[0]) > 1: ways.append([v.sigmoid().mean(0).logit() for v in views])
@@ -408,12 +396,7 @@ def _evaluate_runs(evaluation):
                       'the model is called more than once for each batch: keep its answer'}
         raise Wrong(f'the model saw {pictures} pictures; the loader has 9, in batches of 4, 4, 1',
                     causes.get(pictures, ''))
-    if max(x.abs().max() for x, *_ in model.seen) > 20:
-        raise Wrong('the model got pixels from 0 to 255',
-                    'the pictures are not normalised as in training')
-    if min(x.float().std() for x, *_ in model.seen) < .1:
-        raise Wrong('the model got pictures of hardly any contrast',
-                    'they are normalised, or divided by 255, twice')
+    for x, *_ in model.seen: _normalised_once(x)
     evidence, n = f'{score:.4f} for 9 pictures in batches of 4, 4 and 1', len(views[0])
     return evidence, _AUGMENTED.format(n) if n > 1 else ''
 
@@ -497,41 +480,27 @@ def _evaluate_leaves(evaluation):
     if not torch.is_grad_enabled():
         raise Wrong('after the evaluation, gradients are off everywhere', 'set_grad_enabled(False) '
                     'is never undone: with torch.no_grad() ends by itself')
-    if frozen := [name for name, p in model.named_parameters() if not p.requires_grad]:
-        raise Wrong(f'after the evaluation, {len(frozen)} parameters have requires_grad=False',
-                    'they stay frozen, and are no longer trained: use torch.no_grad() instead')
-    if any(p.dtype != torch.float32 for p in model.parameters()):
-        raise Wrong(f'after the evaluation, the weights are {flat_weights(model).dtype}',
-                    'model.half(), .double() or .to(dtype) changes the model itself: use autocast')
+    _still_trainable(model, 'after the evaluation')
     return 'gradients are on, and no parameter is frozen or of another type'
 
 # %% ../../nbs/workshop/check/training.ipynb #ead2d12d
 _SEARCHED = 'the threshold is chosen on the pictures that are scored: choose it on others'
 
-def _is_fixed(evaluation):
-    "Whether one threshold explains the scores of models that answer with lower and lower values"
-    cases = []
-    for shift in -.8, -.4, 0., .4:
-        model, score = evaluation.run(shift=shift)
-        cases.append((_answers(model.seen)[-1], evaluation.masks, score))
-    for t in torch.arange(.02, 1, .01).logit():
-        for pooled in (False, True):
-            if all(abs(counted('dice', (z > t).float(), m, pooled) - score) < .002
-                   for z, m, score in cases): return True
-    return False
-
 @probe('the threshold is chosen before', _EVALUATE)
 def _evaluate_threshold(evaluation):
-    model, score = evaluation.run(shift=-.8) # a judge that finds too little
-    z, m = _answers(model.seen)[-1], evaluation.masks
-    evidence = f'a model that answers with too low probabilities scores {score:.4f}'
-    def best(pooled):
-        return torch.stack([counted('dice', (z > t).float(), m, pooled)
-                            for t in torch.arange(.05, 1, .05).logit()]).max()
-    cause = closest(torch.tensor(score), right_scores('dice', z, m), [
-        (_SEARCHED, best(pooled)) for pooled in (False, True)], .01)[1]
-    if cause and not _is_fixed(evaluation): raise Wrong(evidence, cause)
+    scores, bests = [], []
+    for shift in -.8, -.4, .4: # models that answer with too low and too high probabilities
+        model, score = evaluation.run(shift=shift)
+        z, m = _answers(model.seen)[-1], evaluation.masks
+        scores.append(score)
+        bests.append([max(float(counted('dice', (z > t).float(), m, pooled))
+                          for t in torch.arange(.05, 1, .05).logit()) for pooled in (False, True)])
+    evidence = f'{_listed(scores)} for models whose answers are shifted by -0.8, -0.4 and 0.4'
+    for best in zip(*bests):
+        if max(abs(a - b) for a, b in zip(scores, best)) < .01: raise Wrong(evidence, _SEARCHED)
     return evidence
+
+def _listed(scores): return ', '.join(f'{score:.4f}' for score in scores)
 
 # %% ../../nbs/workshop/check/training.ipynb #27baca82
 def check_evaluate(
