@@ -12,7 +12,7 @@ from my_petseg import (MyDoubleConv, MyResBlock, MyUNet, MyUpConv, my_dice, my_d
 from petseg_nb.check import (check_dataset, check_dice_loss, check_double_conv, check_evaluate,
                              check_metric, check_res_block, check_training_step, check_unet,
                              check_up_conv)
-from strangers import LevelUNet, TwoLists
+from strangers import TwoLists
 
 
 # --- blocks ---
