@@ -26,6 +26,7 @@ from petseg_nb.masks import read_sample
 PHOTOGRAPHS = 'Bengal_21', 'american_bulldog_69'
 MASKS = ('Loop', 'ArgmaxOfOne', 'Inverted', 'RawPixels', 'TwoSigmoids', 'TwoDraws', 'StillTraining',
          'BatchOfOne', 'TrainOnce', 'HalfOfLogits', 'HardDice') # of these loops
+CONTROLS = 'Small', 'SmallOfOne', 'SmallGrouped', 'SmallGroupedOfOne' # of case 9
 
 
 @cache
@@ -103,7 +104,7 @@ names = definitions('course/13_bug_clinic.ipynb')
 names['read'] = cache(names['read']) # every run reads the same pictures
 records = names['scan_pets'](args.data_path)
 cases = [cls.__name__ for cls in names['Loop'].__subclasses__()]
-bugs = args.only or ['Loop', *(case for case in cases if case != 'Small'), 'SmallOfOne']
+bugs = args.only or ['Loop', *(case for case in cases if case != 'Small'), *CONTROLS]
 if args.masks: np.savez_compressed(args.masks, **{bug: masks(bug) for bug in MASKS})
 if not args.out: raise SystemExit
 lines = args.out.read_text().splitlines() if args.out.exists() else []

@@ -12,12 +12,10 @@ import tempfile, time
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from petseg_nb.checkpoints import model_for, save_model
-from petseg_nb.core.config import TrainConfig
 from petseg_nb.data import PetDataset, course_split, scan_pets
 from petseg_nb.datasets.toy import make_toy_pets
 from petseg_nb.resnet34_unet import create_model
-from petseg_nb.show.explore import explore_checkpoints, explore_pets
+from petseg_nb.show.explore import explore_pets
 from petseg_nb.show.look_inside import explore_layers, explore_maps
 
 
@@ -45,13 +43,6 @@ def measure(name, box):
           f'slowest {took[-1]:4.0f} ms')
 
 
-def random_checkpoint(seed, folder):
-    "The path of a network that has learned nothing"
-    config, path = TrainConfig(size=128, seed=seed), folder/f'{seed}.safetensors'
-    save_model(model_for(config), config, path)
-    return path
-
-
 with tempfile.TemporaryDirectory() as folder:
     root = make_toy_pets(Path(folder)/'toy_pets', n=120)
     tests = course_split(scan_pets(root))['test']
@@ -61,5 +52,3 @@ with tempfile.TemporaryDirectory() as folder:
     measure('pets', explore_pets(root))
     measure('layers', explore_layers(models, PetDataset(tests, 192)[0][0]))
     measure('maps', explore_maps(models['unet'], images, masks))
-    paths = {f'seed {seed}': random_checkpoint(seed, Path(folder)) for seed in (0, 1)}
-    measure('checkpoints', explore_checkpoints(paths, tests))

@@ -76,7 +76,7 @@ class Augment:
         image:np.ndarray, # `(size, size, 3)` uint8
         mask:np.ndarray, # `(size, size)` uint8: 0, 1, and 255 for ignored pixels
         seed, # an integer or a tuple of them, none negative
-    ) -> tuple: # image and mask, both transformed by the same draw, same shapes and types
+    ) -> tuple: # image and mask, both transformed by the same random choice, same shapes and types
         rng = np.random.default_rng(seed)
         self.compose.set_random_state(rng, random.Random(int(rng.integers(2**63))))
         out = self.compose(image=image, mask=mask)

@@ -22,7 +22,7 @@ from .core.distributed import add_up, data_parallel, rank, unwrapped
 from .core.errors import UserError
 from .data import set_epoch
 from .losses import LOSSES, BCEDiceLoss
-from .masks import PALETTE, error_legend, error_map, overlay, panels
+from .masks import LOOK, PALETTE, error_legend, error_map, overlay, panels
 from .metrics import SegmentationMeter
 
 # %% ../nbs/course/07_training.ipynb #204e6cfc
@@ -55,19 +55,21 @@ def plot_history(
     "Losses, and validation Dice, by epoch"
     import matplotlib.pyplot as plt
     column = {name: [row[name] for row in history] for name in history[0]}
-    fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout='constrained')
-    left.plot(column['epoch'], column['train_loss'], label='training', color=PALETTE['blue'])
-    left.plot(column['epoch'], column['valid_loss'], label='validation', color=PALETTE['vermilion'])
-    left.set(xlabel='epoch', ylabel='loss', ylim=(0, None))
-    left.legend()
-    best = max(history, key=lambda row: row['valid_dice'])
-    right.plot(column['epoch'], column['valid_dice'], color=PALETTE['vermilion'])
-    right.plot(best['epoch'], best['valid_dice'], 'o', color=PALETTE['vermilion'],
-               label=f'best {best["valid_dice"]:.4f}')
-    right.set(xlabel='epoch', ylabel='validation Dice', ylim=(None, 1))
-    for ax in (left, right): ax.xaxis.get_major_locator().set_params(integer=True)
-    right.legend(loc='lower right')
-    return fig
+    with plt.rc_context(LOOK):
+        fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout='constrained')
+        left.plot(column['epoch'], column['train_loss'], label='training', color=PALETTE['blue'])
+        left.plot(column['epoch'], column['valid_loss'], label='validation',
+                  color=PALETTE['vermilion'])
+        left.set(xlabel='epoch', ylabel='loss', ylim=(0, None))
+        left.legend()
+        best = max(history, key=lambda row: row['valid_dice'])
+        right.plot(column['epoch'], column['valid_dice'], color=PALETTE['vermilion'])
+        right.plot(best['epoch'], best['valid_dice'], 'o', color=PALETTE['vermilion'],
+                   label=f'best {best["valid_dice"]:.4f}')
+        right.set(xlabel='epoch', ylabel='validation Dice', ylim=(None, 1))
+        for ax in (left, right): ax.xaxis.get_major_locator().set_params(integer=True)
+        right.legend(loc='lower right')
+        return fig
 
 # %% ../nbs/course/07_training.ipynb #fc394f75
 OPTIMIZERS = dict(adam=torch.optim.Adam, adamw=torch.optim.AdamW,
@@ -293,14 +295,15 @@ def plot_learning_rates(
 ): # a `matplotlib.figure.Figure`
     "Loss by learning rate, and a third of the rate at which it is lowest"
     import matplotlib.pyplot as plt
-    fig, ax = plt.subplots(figsize=(5, 2.8), layout='constrained')
-    ax.plot(*zip(*tried), 'o-', color=PALETTE['blue'])
-    rate = min(tried, key=lambda pair: pair[1])[0] / 3
-    ax.axvline(rate, color=PALETTE['vermilion'], linestyle='--',
-               label=f'a third of the lowest: {rate:.1g}')
-    ax.set(xscale='log', xlabel='learning rate', ylabel='loss of the last ten steps')
-    ax.legend()
-    return fig
+    with plt.rc_context(LOOK):
+        fig, ax = plt.subplots(figsize=(5, 2.8), layout='constrained')
+        ax.plot(*zip(*tried), 'o-', color=PALETTE['blue'])
+        rate = min(tried, key=lambda pair: pair[1])[0] / 3
+        ax.axvline(rate, color=PALETTE['vermilion'], linestyle='--',
+                   label=f'a third of the lowest: {rate:.1g}')
+        ax.set(xscale='log', xlabel='learning rate', ylabel='loss of the last ten steps')
+        ax.legend()
+        return fig
 
 # %% ../nbs/course/07_training.ipynb #53fa814d
 @torch.inference_mode()

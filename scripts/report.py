@@ -42,7 +42,9 @@ def left_out(path):
 
 
 def python_lines(folder):
-    files = [path.read_text(encoding='utf-8') for path in (ROOT/folder).rglob('*.py')]
+    "Lines of a folder that are not blank, without the index that nbdev generates"
+    files = [path.read_text(encoding='utf-8') for path in (ROOT/folder).rglob('*.py')
+             if path.name != '_modidx.py']
     return sum(bool(line.strip()) for text in files for line in text.splitlines())
 
 

@@ -1,10 +1,11 @@
 """Settings for all tests, and the closing line that counts them."""
-import io, multiprocessing, os, shutil, struct, subprocess, sys, threading, zlib
+import io, json, multiprocessing, os, shutil, struct, subprocess, sys, threading, zlib
+from configparser import ConfigParser
 from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
-from importlib.util import find_spec
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from unittest.mock import patch
 import pytest
@@ -13,9 +14,27 @@ os.environ.setdefault('OMP_NUM_THREADS', '1') # tests run side by side, one core
 os.environ['NO_ALBUMENTATIONS_UPDATE'] = '1'
 
 ROOT = Path(__file__).parent.parent
+NBS = ROOT/'nbs'
+PAGES = sorted(p.relative_to(NBS).as_posix() for p in NBS.rglob('*.ipynb')
+               if '.ipynb_checkpoints' not in p.parts)
+_settings = ConfigParser(delimiters=['='])
+_settings.read(ROOT/'settings.ini', encoding='utf-8')
+CFG = _settings['DEFAULT']
 COMMANDS = Path(sys.executable).parent # where pip puts petseg_train and the others
 NAMES = ('chromium', 'chromium-browser', 'google-chrome')
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None) if find_spec('playwright') else None
+
+
+def cells(path): return json.loads(path.read_text(encoding='utf-8'))['cells']
+def source(cell): return ''.join(cell['source'])
+
+
+def script(path):
+    "A script of this repository as a module"
+    spec = spec_from_file_location(path.stem, path)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def start(*words, env=(), **options):
@@ -38,16 +57,22 @@ def run(*words, status=0, timeout=300, **options):
     return finish(start(*words, **options), status, timeout)
 
 
-def call(command, *words, status=0, env=()):
-    "As `run`, for a command of ours in this process: it starts six seconds sooner"
-    petseg = getattr(import_module(f'petseg_nb.cli.{command}'), f'petseg_{command}')
-    out, err, ended = io.StringIO(), io.StringIO(), 0
+def attempt(command, *words, env=()):
+    "Status, output and errors of a command of ours in this process: it starts six seconds sooner"
+    module = import_module(f'petseg_nb.cli.{command.partition("_")[0]}')
+    out, err, status = io.StringIO(), io.StringIO(), 0
     here = patch.object(sys, 'argv', [f'petseg_{command}']), patch.dict(os.environ, env)
     with redirect_stdout(out), redirect_stderr(err), here[0], here[1]:
-        try: petseg([*map(str, words)])
-        except SystemExit as e: ended = e.code
-    assert ended == status, f'status {ended} instead of {status}: {err.getvalue()}'
-    return out.getvalue(), err.getvalue()
+        try: getattr(module, f'petseg_{command}')([*map(str, words)])
+        except SystemExit as e: status = e.code
+    return status, out.getvalue(), err.getvalue()
+
+
+def call(command, *words, status=0, env=()):
+    "As `run`, for a command of ours in this process"
+    ended, out, err = attempt(command, *words, env=env)
+    assert ended == status, f'status {ended} instead of {status}: {err}'
+    return out, err
 
 
 def png(width, height, data=b''):
@@ -73,6 +98,8 @@ class Crafted:
 
 def pytest_addoption(parser):
     parser.addoption('--all', action='store_true', help='also the slow suites of tests/suites.py')
+    parser.addoption('--pictures', action='store_true',
+                     help='write pictures of each page in JupyterLab into test-artifacts/')
 
 
 def pytest_unconfigure(config):

@@ -1,4 +1,4 @@
-"""Slow suites, which pytest leaves out as long as what they test is as it was when they last passed.
+"""Slow suites, which pytest leaves out while what they test is as it was when they last passed.
 
 `pytest --all` runs them anyway. `python tests/suites.py` runs them too, and if they pass, notes on
 what in tests/suites.json.

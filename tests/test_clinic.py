@@ -7,7 +7,7 @@ from conftest import ROOT
 
 COURSE = ROOT/'nbs'/'course'
 NOTEBOOK = json.loads((COURSE/'13_bug_clinic.ipynb').read_text(encoding='utf-8'))
-CONTROL = 'SmallOfOne' # of case 9
+CONTROLS = 'Small', 'SmallOfOne', 'SmallGrouped', 'SmallGroupedOfOne' # of case 9
 STUDENT = 4.303 # a 95 % interval of a mean of three
 
 
@@ -22,7 +22,7 @@ def test_prices_are_those_of_the_stored_runs():
     rows = [json.loads(line) for line in (COURSE/'clinic.jsonl').read_text().splitlines()]
     runs = {(row['bug'], row['seed']): row for row in rows}
     bugs = names_of_bugs(cells)
-    assert len(bugs) >= 15 and {row['bug'] for row in rows} == {'Loop', *bugs, CONTROL}
+    assert len(bugs) >= 15 and {row['bug'] for row in rows} == {'Loop', *bugs, *CONTROLS}
     text = next(text for text in cells if '|bug|cost|' in text)
     table = re.findall(r'^\|\d+\|.+?\|(.+?) ± (.+?)\|(.+?)\|', text, re.M)
     fixes = [re.search(r'Cost: (.+?) ± (.+?) points', text).groups()
@@ -39,11 +39,18 @@ def test_prices_are_those_of_the_stored_runs():
             assert abs(quoted - measured) < .051, words
         damage.append(max(fmean(costs), abs(excess)))
     assert damage == sorted(damage, reverse=True)
-    own = [100 * (runs[CONTROL, seed]['own_statistics'] - runs[CONTROL, seed]['test'])
-           for seed in (0, 1, 2)]
-    gain = next(found for text in cells if (found := re.search(r'gain (.+?) ± (.+?) points', text)))
-    for quoted, measured in zip(gain.groups(), [fmean(own), STUDENT * stdev(own) / 3**.5]):
-        assert abs(float(quoted) - measured) < .051, f'{quoted} is quoted, {measured:.2f} measured'
+    own, *costs = [], [], []
+    for seed in (0, 1, 2):
+        batch_norm, one, group_norm, one_grouped = (runs[name, seed] for name in CONTROLS)
+        own.append(100 * (one['own_statistics'] - one['test']))
+        costs[0].append(100 * (batch_norm['test'] - one['test']))
+        costs[1].append(100 * (group_norm['test'] - one_grouped['test']))
+    for before, points in zip(('gain ', 'BatchNorm: ', 'GroupNorm: '), (own, *costs)):
+        pattern = before + r'(\S+) ± (\S+) points'
+        found = next(found for text in cells if (found := re.search(pattern, text)))
+        span = [fmean(points), STUDENT * stdev(points) / 3**.5]
+        for quoted, measured in zip(map(float, found.groups()), span):
+            assert abs(quoted - measured) < .051, f'{before}{quoted}: {measured:.2f} was measured'
     listed = next(text for text in cells if 'bugs = [' in text)
     assert re.findall(r"'(\w+)'", listed.partition('bugs = [')[2]) == bugs
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from petseg_nb.checkpoints import load_model, model_for
-from petseg_nb.cli.export import petseg_export
 from petseg_nb.core.config import TrainConfig, portable
 from petseg_nb.core.disk import save_checkpoint, write_json
 from petseg_nb.data import PetDataset, pet_dataloaders
@@ -42,14 +41,6 @@ def onnx(own_run):
 
 def noise(*shape): return np.random.default_rng(sum(shape)).integers(0, 256, (*shape, 3), np.uint8)
 def torch_of(checkpoint): return as_function(load_model(checkpoint, 'cpu')[0])
-
-
-def said(capsys, *argv):
-    "Status, output and errors of the command"
-    status = 0
-    try: petseg_export([str(a) for a in argv])
-    except SystemExit as e: status = e.code
-    return status, *capsys.readouterr()
 
 
 @pytest.mark.parametrize('shape', SHAPES, ids=str)
@@ -188,38 +179,10 @@ def test_differences_by_hand():
     assert differences(a, b) == {'largest': pytest.approx(.7), 'dice': pytest.approx(.5)}
 
 
-def test_the_command_writes_beside_the_checkpoint(small_checkpoint, tmp_path, capsys):
+def test_the_command_writes_beside_the_checkpoint(small_checkpoint, tmp_path):
     (tmp_path/'best.pt').write_bytes(small_checkpoint.read_bytes())
     # a run's folder stands for its best.pt
-    status, out, _ = said(capsys, tmp_path, '--format', 'safetensors')
-    assert status == 0 and 'compared with PyTorch on eight photographs: largest difference' in out
+    out, _ = call('export', tmp_path, '--format', 'safetensors')
+    assert 'compared with PyTorch on eight photographs: largest difference' in out
     assert out.rstrip().endswith(' MB')
     assert sorted(p.name for p in tmp_path.iterdir()) == ['best.pt', 'best.safetensors']
-
-
-@pytest.mark.parametrize('flags, words', [
-    (['--format', 'safetensors', '--quantize', 'int8'],
-     '--quantize int8 is for --format onnx, not safetensors'),
-    (['--data_path', 'pets'], 'give both or neither'),
-    (['--out', 'pet.pb'], 'a file of --format onnx ends in .onnx'),
-    (['--out', 'nowhere/pet.onnx'], 'nowhere does not exist: create that folder'),
-    (['--quantize', 'int8'], 'give their folder with --data_path'),
-    (['--quantize', 'int8', '--data_path', 'nowhere'], 'nowhere contains no pets')])
-def test_bad_input_is_one_line(small_checkpoint, tmp_path, monkeypatch, capsys, flags, words):
-    monkeypatch.chdir(tmp_path)
-    status, out, err = said(capsys, small_checkpoint, *flags)
-    assert status == 2 and words in err and err.count('\n') == 1
-    assert not out and not list(tmp_path.iterdir())
-
-
-def test_what_is_no_checkpoint_is_one_line(tmp_path, capsys):
-    (tmp_path/'notes.pt').write_text('hello')
-    for path in (tmp_path/'notes.pt', tmp_path/'none.pt'):
-        status, _, err = said(capsys, path, '--format', 'safetensors')
-        assert status == 2 and str(path) in err and err.count('\n') == 1
-
-
-def test_what_is_no_export_is_refused(small_checkpoint, tmp_path):
-    for path in (small_checkpoint, tmp_path/'none.onnx'):
-        message = f'{path.name} cannot be read .*: export it again'
-        with pytest.raises(ValueError, match=message): read_onnx(path)

@@ -1,13 +1,11 @@
 """Some of the thousands of damaged files of `bench/fuzz.py`: each can be read, or is refused in one
 line."""
-import importlib.util, signal
+import signal
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, script
 
-spec = importlib.util.spec_from_file_location('fuzz', ROOT/'bench'/'fuzz.py')
-fuzz = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(fuzz)
+fuzz = script(ROOT/'bench/fuzz.py')
 
 
 @pytest.fixture(scope='module')

@@ -1,14 +1,10 @@
 """What each install brings: commands without the extras, and imports that are declared."""
 import ast, re, shlex, sys
-from configparser import ConfigParser
 from importlib.metadata import packages_distributions
 import pytest
 from petseg_nb.masks import SAMPLES
-from conftest import ROOT, run
+from conftest import CFG, ROOT, run
 
-config = ConfigParser(delimiters=['='])
-config.read(ROOT/'settings.ini', encoding='utf-8')
-CFG = config['DEFAULT']
 KINDS = 'requirements', 'course_requirements', 'export_requirements'
 # without scipy, which comes with albumentations too
 EXTRAS = ('jupyterlab', 'ipywidgets', 'torchmetrics', 'segmentation_models_pytorch', 'skimage',
@@ -51,7 +47,8 @@ petseg_export(['pretrained', '--format', 'safetensors', '--out', 'pet.safetensor
 '''
 
 def test_the_core_predicts_trains_evaluates_and_hands_on_weights(toy_pets, tmp_path):
-    run_without_extras(CORE, SAMPLES/'images', toy_pets, cwd=tmp_path)
+    out, _ = run_without_extras(CORE, SAMPLES/'images', toy_pets, cwd=tmp_path)
+    assert '\n8 test pictures' in out # of the package, which it is scored on without a flag
     assert len(list(tmp_path.glob('masks/*_mask.png'))) == 8
     for made in ('runs/*/best.pt', 'pet.safetensors', 'scores/*'):
         assert list(tmp_path.glob(made)), made

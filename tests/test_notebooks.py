@@ -1,14 +1,15 @@
 """Each notebook is fit to be committed. That it runs, `nbdev_test` finds out."""
 import ast, json, re
 import pytest
-from conftest import ROOT
+from nbclient import NotebookClient
+from nbformat.v4 import new_code_cell, new_notebook
+from conftest import ROOT, cells, source
 
 NOTEBOOKS = sorted(ROOT.glob('nbs/**/*.ipynb'))
 names = lambda p: p.relative_to(ROOT/'nbs').with_suffix('').as_posix()
 
 
-def cells(path): return json.loads(path.read_text(encoding='utf-8'))['cells']
-def source(cell): return ''.join(cell['source'])
+def is_slow(cell): return bool(re.search(r'^#\|\s*slow\b', source(cell), re.M))
 
 
 CLEAR = 'run python scripts/clear_widgets.py'
@@ -68,3 +69,24 @@ def test_hidden_cells_and_solutions_are_folded_in_jupyterlab(path):
         solution = re.search('^#\\| code-summary: "Solution"$', text, re.M)
         assert folded.get('source_hidden') or not (hidden or solution), text
         assert folded.get('outputs_hidden') or not solution, text
+
+
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=names)
+def test_a_page_with_slow_cells_lets_run_all_skip_them(path):
+    code = [cell for cell in cells(path) if cell['cell_type'] == 'code']
+    asks = [bool(re.search(r'^skip_slow\(\)', source(cell), re.M)) for cell in code]
+    slow = [is_slow(cell) for cell in code]
+    assert sum(asks) == any(slow), 'call skip_slow() once, in a hidden cell at the top'
+    assert not any(slow) or asks.index(True) < slow.index(True)
+
+
+@pytest.mark.parametrize('wanted, said', [({}, 'delete its line'), ({'PETSEG_SLOW': '1'}, 'ran')])
+def test_a_slow_cell_is_skipped_in_a_kernel(tmp_path, monkeypatch, wanted, said):
+    monkeypatch.delenv('PETSEG_SLOW', raising=False)
+    for name, value in wanted.items(): monkeypatch.setenv(name, value)
+    set_up = 'from petseg_nb.book.pages import skip_slow\nskip_slow()\nskip_slow()'
+    sources = set_up, "#| slow\nprint('ran')", "print('the next cell')"
+    nb = new_notebook(cells=[new_code_cell(text) for text in sources])
+    NotebookClient(nb, kernel_name='python3', resources={'metadata': {'path': tmp_path}}).execute()
+    assert said in nb.cells[1].outputs[0].text
+    assert nb.cells[2].outputs[0].text == 'the next cell\n'

@@ -1,13 +1,9 @@
 """Your own pictures, as you use them: each mistake with its line, and commands from end to end."""
 import base64, csv, io, json, os, re, shutil, struct
-from contextlib import redirect_stderr, redirect_stdout
 import numpy as np
 import pytest
 from PIL import Image
-from petseg_nb.cli.check import petseg_check_data
-from petseg_nb.cli.evaluate import petseg_evaluate
-from petseg_nb.cli.train import petseg_train
-from petseg_nb.cli.compare import petseg_compare
+from conftest import attempt, call
 from petseg_nb.core.errors import UserError
 from petseg_nb.core.pets import decode_once, read_pet
 from petseg_nb.core.tiles import cut_view, look
@@ -22,13 +18,12 @@ NAMES = sorted(path.stem for path in (SAMPLES/'images').iterdir())
 SMALL = ['--size', 32, '--width', 4, '--epochs', 1, '--device', 'cpu']
 
 
-def run(command, *argv):
-    "Status, output and error of a command"
-    out, err, status = io.StringIO(), io.StringIO(), 0
-    with redirect_stdout(out), redirect_stderr(err):
-        try: command(list(map(str, argv)))
-        except SystemExit as e: status = e.code
-    return status, out.getvalue(), err.getvalue()
+def trained(data, folder, *flags):
+    "The folder of a short run on `data`, and what the command said"
+    out, err = call('train', *SMALL, '--data_path', data, '--out_dir', folder/'runs', *flags)
+    assert err == ''
+    run_dir, = (folder/'runs').iterdir()
+    return run_dir, out
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +42,10 @@ def own(tmp_path):
 
 def save(root, name, pixels, ending='png'):
     Image.fromarray(pixels).save(root/'masks'/f'{name}.{ending}')
+def add(root, name, picture, mask):
+    for folder in ('images', 'masks'): (root/folder).mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture).save(root/'images'/f'{name}.png')
+    save(root, name, mask)
 def pixels(root, name): return np.array(Image.open(root/'masks'/f'{name}.png'))
 
 
@@ -168,7 +167,7 @@ MISTAKES = [
 @pytest.mark.parametrize('spoil, line', MISTAKES, ids=[spoil.__name__ for spoil, _ in MISTAKES])
 def test_each_mistake_is_one_line_and_leaves_no_run(own, tmp_path, spoil, line):
     spoil(own)
-    status, out, err = run(petseg_train, *SMALL, '--data_path', own, '--out_dir', tmp_path/'runs')
+    status, out, err = attempt('train', *SMALL, '--data_path', own, '--out_dir', tmp_path/'runs')
     assert (status, out, err.count('\n')) == (2, '', 1) and line in err, err
     assert not (tmp_path/'runs').exists()
 
@@ -183,10 +182,10 @@ KINDS = ['picture without mask', 'mask not rotated', 'mask of another name', 'ma
 @pytest.mark.parametrize('i', range(len(KINDS)),
                          ids=[spoil.__name__ for spoil, _ in MISTAKES[:len(KINDS)]])
 def test_the_check_finds_each_mistake_of_a_file(own, i):
-    before = run(petseg_check_data, own)[1]
+    before = attempt('check_data', own)[1]
     assert before.startswith('no defects\nreadable masks: 5 train, 2 valid, 1 test; ')
     MISTAKES[i][0](own)
-    status, out, err = run(petseg_check_data, own)
+    status, out, err = attempt('check_data', own)
     assert (status, err) == (0, '') and '4 train, 2 valid, 1 test' in out, out
     kind = KINDS[i]
     assert f'     1 {kind:22} Bengal_43.' in out and f'\n{kind}: {ADVICE[kind]}\n' in out, out
@@ -205,16 +204,15 @@ def test_mask_value_answers_what_the_line_asks(own, spoil, value, foreground):
 
 def test_a_value_that_no_mask_has_is_refused(own, tmp_path):
     flags = *SMALL, '--mask_value', 7, '--out_dir', tmp_path/'runs'
-    status, out, err = run(petseg_train, *flags, '--data_path', own)
-    assert status == 2
+    _, err = call('train', *flags, '--data_path', own, status=2)
     shown = 'masks has the value 7: Abyssinian_226.png has the values 0 and 255'
     assert shown in err
-    status, _, err = run(petseg_check_data, own, '--mask_value', 7)
-    assert status == 2 and shown in err
-    status, _, err = run(petseg_train, *flags, '--data_path', SAMPLES)
-    assert status == 2 and 'samples contains trimaps: leave out --mask_value' in err
-    status, _, err = run(petseg_evaluate, 'pretrained', '--mask_value', 7)
-    assert status == 2 and 'are for your own masks: give their folder with --data_path' in err
+    _, err = call('check_data', own, '--mask_value', 7, status=2)
+    assert shown in err
+    _, err = call('train', *flags, '--data_path', SAMPLES, status=2)
+    assert 'samples contains trimaps: leave out --mask_value' in err
+    _, err = call('evaluate', 'pretrained', '--mask_value', 7, status=2)
+    assert 'are for your own masks: give their folder with --data_path' in err
 
 
 def test_a_border_is_what_border_says(own, tmp_path):
@@ -227,41 +225,35 @@ def test_a_border_is_what_border_says(own, tmp_path):
         mask = PetDataset(parts['train'], 64, border)[0][1]
         assert set(mask.unique().tolist()) == {0, 1, value}, border
     flags = *SMALL, '--data_path', own, '--mask_value', 1, '--out_dir', tmp_path/'runs'
-    status, _, err = run(petseg_train, *flags, '--border', 'ignore')
-    assert status == 2 and ('--border ignore has no effect: the masks in' in err
+    _, err = call('train', *flags, '--border', 'ignore', status=2)
+    assert ('--border ignore has no effect: the masks in' in err
                             and 'Name its value with --border_value (255 in PASCAL VOC)' in err)
-    status, _, err = run(petseg_train, *flags, '--border', 'ignore', '--border_value', 7)
-    assert status == 2 and 'so give another --border_value' in err
-    status, _, err = run(petseg_train, *flags, '--border', 'ignore', '--border_value', 255)
-    assert status == 0, err
-    run_dir, = (tmp_path/'runs').iterdir()
+    _, err = call('train', *flags, '--border', 'ignore', '--border_value', 7, status=2)
+    assert 'so give another --border_value' in err
+    run_dir, _ = trained(own, tmp_path, '--mask_value', 1, '--border', 'ignore',
+                         '--border_value', 255)
     moved = own.rename(tmp_path/'moved')
-    status, out, err = run(petseg_evaluate, run_dir, '--data_path', moved)
-    assert status == 0, err
+    out, _ = call('evaluate', run_dir, '--data_path', moved)
     assert '2 valid pictures, mask_value 1, border_value 255, border counted as ignore' in out
 
 
 @pytest.mark.parametrize('turned', [False, True])
 def test_long_pictures_are_seen_alike_in_training_scoring_and_predicting(turned, tmp_path):
     root, rng = tmp_path/'own', np.random.default_rng(0)
-    for folder in ('images', 'masks'): (root/folder).mkdir(parents=True)
     for i in range(6):
         picture = rng.integers(0, 256, (32, 192, 3), np.uint8)  # 6 : 1
         mask = picture[..., 0].repeat(8, 1)[:, :192] // 128 * np.uint8(255)
-        if turned: picture, mask = picture.swapaxes(0, 1), mask.T
-        Image.fromarray(picture).save(root/'images'/f'{i}.png')
-        save(root, i, mask)
+        add(root, i, *(picture.swapaxes(0, 1), mask.T) if turned else (picture, mask))
     lists(root, train='0\n1\n2\n3', valid='4\n5')
-    status, out, err = run(petseg_train, *SMALL, '--data_path', root, '--out_dir', tmp_path/'runs')
-    assert status == 0 and '24 training pictures' in out, err
+    run_dir, out = trained(root, tmp_path)
+    assert '24 training pictures' in out
     assert 'pictures longer than 3 : 1 are cut into squares' in out
     records = split_records(root)['valid']
     for record, (image, _) in zip(records, PetDataset(records, 32)):
         square = cut_view(look(record.image, 32)[0])[record.square[0]]
         np.testing.assert_array_equal(image.permute(1, 2, 0), square)
-    run_dir, = (tmp_path/'runs').iterdir()
-    status, out, err = run(petseg_evaluate, run_dir, '--threshold', '0.45')
-    assert status == 0 and '2 valid pictures' in out, err
+    out, _ = call('evaluate', run_dir, '--threshold', '0.45')
+    assert '2 valid pictures' in out
     with open(run_dir/'valid'/'per_image.csv') as f: rows = list(csv.DictReader(f))
     segmenter = Segmenter.load(run_dir, 'cpu', precision='fp32', threshold=.45)
     for row, name in zip(rows, '45', strict=True):
@@ -270,68 +262,54 @@ def test_long_pictures_are_seen_alike_in_training_scoring_and_predicting(turned,
         assert row['name'] == name and float(row['dice_original']) == pytest.approx(dice, abs=1e-3)
 
 
+def long_masks(root, mask):
+    "What is said of four pictures of noise with the same mask, by the check and before a training"
+    rng = np.random.default_rng(0)
+    for name in 'abcd': add(root, name, rng.integers(0, 256, (*mask.shape, 3), np.uint8), mask)
+    lists(root, train='a\nb\nc', valid='d')
+    def notes():
+        sets = {part: PetDataset(some, 32) for part, some in split_records(root).items()}
+        return '\n'.join(training_notes(root, sets))
+    return lambda: check_data(root, size=32), notes
+
+
 def test_a_long_mask_is_empty_only_if_all_its_squares_are(tmp_path):
     root, mask = tmp_path/'own', np.zeros((32, 192), np.uint8)  # 6 : 1
     mask[8:24, 8:24] = 255
-    for folder in ('images', 'masks'): (root/folder).mkdir(parents=True)
-    for name in 'abcd':
-        Image.fromarray(np.dstack([mask] * 3) // 2 + 60).save(root/'images'/f'{name}.png')
-        save(root, name, mask)
-    lists(root, train='a\nb\nc', valid='d')
-    def said():
-        sets = {part: PetDataset(some, 32) for part, some in split_records(root).items()}
-        return check_data(root, size=32), '\n'.join(training_notes(root, sets))
-    assert all('empty' not in text for text in said())
-    for name in 'abc': save(root, name, 0 * mask)
-    save(root, 'c', mask)
-    assert all('2 of 4 masks are empty' in text for text in said())
-
-
-def long_masks(root, mask):
-    "Four pictures of noise, 6 : 1, with the same mask"
-    rng = np.random.default_rng(0)
-    for folder in ('images', 'masks'): (root/folder).mkdir(parents=True)
-    for name in 'abcd':
-        Image.fromarray(rng.integers(0, 256, (*mask.shape, 3), np.uint8)).save(
-            root/'images'/f'{name}.png')
-        save(root, name, mask)
-    lists(root, train='a\nb\nc', valid='d')
-    sets = {part: PetDataset(some, 32) for part, some in split_records(root).items()}
-    return check_data(root, size=32), lambda: training_notes(root, sets)
+    says = long_masks(root, mask)
+    assert all('empty' not in said() for said in says)
+    for name in 'ab': save(root, name, 0 * mask)
+    assert all('2 of 4 masks are empty' in said() for said in says)
 
 
 def test_an_object_that_vanishes_is_looked_for_in_each_square(tmp_path):
     mask = np.zeros((256, 1536), np.uint8)
     mask[102:104, 1302:1304] = 255 # in the last square
-    checked, notes = long_masks(tmp_path/'own', mask)
+    check, notes = long_masks(tmp_path/'own', mask)
     line = 'the smallest object is 2 pixels wide in 256 x 256: try --size'
-    assert line in checked and 'draw the object' not in checked, checked
+    assert line in check() and 'draw the object' not in check()
     with pytest.raises(UserError, match=line): notes()
 
 
 def test_long_masks_may_be_inside_out(tmp_path):
     mask = np.full((64, 384), 255, np.uint8)
     mask[20:44, 212:236] = 0
-    checked, notes = long_masks(tmp_path/'own', mask)
+    says = long_masks(tmp_path/'own', mask)
     line = 'if they are inverted, name the other value with --mask_value'
-    assert line in checked and any(line in note for note in notes()), checked
+    assert all(line in said() for said in says)
 
 
 def test_a_long_picture_is_seen_only_if_all_its_squares_are(tmp_path):
     "White squares are like each other, and the object is in one"
-    root = tmp_path/'own'
-    for folder in ('images', 'masks'): (root/folder).mkdir(parents=True)
-    rng = np.random.default_rng(0)
+    root, rng = tmp_path/'own', np.random.default_rng(0)
     for i in range(6):
         picture, mask = np.full((32, 192, 3), 255, np.uint8), np.zeros((32, 192), np.uint8)
         picture[:, 64:96], mask[8:24, 70:90] = rng.integers(0, 256, (32, 32, 3), np.uint8), 255
-        Image.fromarray(picture).save(root/'images'/f'{i}.png')
-        save(root, i, mask)
+        add(root, i, picture, mask)
     lists(root, train='0\n1\n2', valid='3', test='4\n5')
-    status, out, err = run(petseg_train, *SMALL, '--data_path', root, '--out_dir', tmp_path/'runs')
-    assert status == 0 and 'the model has learned from' not in out, out + err
-    run_dir, = (tmp_path/'runs').iterdir()
-    _, out, _ = run(petseg_evaluate, run_dir, '--split', 'test')
+    run_dir, out = trained(root, tmp_path)
+    assert 'the model has learned from' not in out, out
+    out, _ = call('evaluate', run_dir, '--split', 'test')
     assert 'the model has seen none of these 2 test pictures' in out, out
 
 
@@ -468,12 +446,6 @@ def test_a_mask_that_was_a_jpeg_is_read_by_a_threshold(tmp_path, radius, quality
     assert (read_mask(path, '>127') != disc).sum() <= .02 * disc.sum()
 
 
-def test_a_threshold_needs_a_number(own):
-    for value in ('>', '>half', '<=1'):
-        with pytest.raises(UserError, match='is not a threshold: give a number, such as ">127"'):
-            split_records(own, value)
-
-
 def test_masks_of_single_objects_are_joined(own):
     whole = {name: pixels(own, name) for name in ('Bengal_43', 'Bengal_30')}
     for name, mask in whole.items():
@@ -488,7 +460,7 @@ def test_masks_of_single_objects_are_joined(own):
         found = np.array(records[name].read_trimap()) == 1
         np.testing.assert_array_equal(found, mask > 0)
         assert len(records[name].files) == 4 # one that changes is noticed by the cache
-    out = run(petseg_check_data, own)[1]
+    out = attempt('check_data', own)[1]
     assert out.startswith('no defects\n2 pictures have up to 3 masks, which are joined\n'), out
     shutil.copy(own/'images'/'Bengal_43.jpg', own/'images'/'Bengal_43_mask_0.jpg')
     records = {r.name: r for r in scan_own(own)}
@@ -524,12 +496,13 @@ def test_a_ring_is_as_wide_as_its_line(own):
 
 
 @pytest.mark.parametrize('values, line', [
-    (('>abc', ''), '>abc is not a threshold'), (('', '<nan'), '<nan is not a threshold'),
+    *(((value, ''), f'{value} is not a threshold: give a number, such as ">127"')
+      for value in ('>', '>half', '<=1')), (('', '<nan'), '<nan is not a threshold'),
     (('nonzero', '255'), '--border_value 255 covers all pixels of the object'),
     (('', '255'), '--border_value 255 covers all pixels of the object')])
 def test_values_that_cannot_be_right_are_named(own, values, line):
-    for look in (split_records, check_data):
-        with pytest.raises(UserError, match=re.escape(line)): look(own, *values)
+    for read in (split_records, check_data):
+        with pytest.raises(UserError, match=re.escape(line)): read(own, *values)
 
 
 LAYOUTS = dict( # what its files are called, and the line
@@ -559,7 +532,7 @@ def test_a_folder_of_another_layout_is_described(tmp_path, name):
     for file in files:
         (tmp_path/'D'/file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path/'D'/file).touch()
-    status, out, err = run(petseg_check_data, tmp_path/'D')
+    status, out, err = attempt('check_data', tmp_path/'D')
     assert (status, out, err.count('\n')) == (2, '', 1), err
     said = err.replace(f'{tmp_path}/', '')
     assert 'D has an unknown layout (' in said and line in said
@@ -572,13 +545,13 @@ def test_the_advice_for_another_layout_leads_to_one_that_is_read(own, tmp_path, 
         own = shutil.copytree(SAMPLES, tmp_path/'pets')
         for folder in ('images', 'annotations'):
             (own/folder).rename(own/'x'), (own/folder).mkdir(), (own/'x').rename(own/folder/folder)
-    assert run(petseg_check_data, own)[0] == 2
+    assert attempt('check_data', own)[0] == 2
     if name == 'ade20k': (own/'annotations').rename(own/'masks')
     else:
         for folder in ('images', 'annotations'):
             for path in (own/folder/folder).iterdir(): path.rename(own/folder/path.name)
             (own/folder/folder).rmdir()
-    assert run(petseg_check_data, own)[0] == 0
+    assert attempt('check_data', own)[0] == 0
 
 
 def exif(*entries):
@@ -719,11 +692,11 @@ def test_masks_that_cannot_be_right_are_noticed(own, spoil, value, line):
 @pytest.mark.parametrize('value', [0, 255])
 def test_nothing_is_learned_from_masks_that_are_all_alike(own, tmp_path, value):
     middle(own, lambda mask, i: mask * 0 + np.uint8(value))
-    status, out, err = run(petseg_train, *SMALL, '--data_path', own, '--out_dir', tmp_path/'runs')
+    status, out, err = attempt('train', *SMALL, '--data_path', own, '--out_dir', tmp_path/'runs')
     assert (status, out, err.count('\n')) == (2, '', 1) and 'all 5 masks are ' in err, err
     assert not (tmp_path/'runs').exists()
-    status, _, err = run(petseg_compare, 'crop_flip', *SMALL, '--data_path', own,
-                         '--folder', tmp_path/'comparison')
+    status, _, err = attempt('compare', 'crop_flip', *SMALL, '--data_path', own,
+                             '--folder', tmp_path/'comparison')
     assert status == 2 and 'all 5 masks are ' in err, err
 
 
@@ -745,19 +718,17 @@ def test_a_score_says_how_many_masks_were_empty(own, tmp_path):
     (own/'images'/'day 2').mkdir(), (own/'images'/'phone.heic').touch()
     shutil.copy(own/'images'/'Bengal_43.jpg', own/'images'/'day 2'/'another.jpg')
     middle(own, lambda mask, i: mask * (i not in (1, 3, 4, 5)))
-    status, out, err = run(petseg_train, *SMALL, '--data_path', own, '--out_dir', tmp_path/'runs')
-    assert (status, err) == (0, ''), err
+    run_dir, out = trained(own, tmp_path)
     assert 'all 2 validation masks are empty, and they choose the best epoch' in out, out
     assert f'2 files in {own} are not used, such as images/day 2' in out, out
     assert 'where an empty answer scores 1: 1 of 3 masks\ndice of the other 2: 0.' in out, out
-    run_dir, = (tmp_path/'runs').iterdir()
-    status, out, err = run(petseg_evaluate, run_dir, '--split', 'test')
+    out, _ = call('evaluate', run_dir, '--split', 'test')
     assert 'scores 1: 1 of 3 masks\nDice of the other 2 at original size: 0.' in out, out
     assert json.loads((run_dir/'test'/'summary.json').read_text())['not_empty']['pictures'] == 2
-    status, out, err = run(petseg_evaluate, run_dir)
+    out, _ = call('evaluate', run_dir)
     assert 'scores 1: 2 of 2 masks\n' in out and 'of the other' not in out, out
-    status, out, err = run(petseg_compare, 'crop_flip', 'jitter_clip', '--models', 'unet', *SMALL,
-                           '--seeds', 0, '--data_path', own, '--folder', tmp_path/'comparison')
+    out, _ = call('compare', 'crop_flip', 'jitter_clip', '--models', 'unet', *SMALL, '--seeds', 0,
+                  '--data_path', own, '--folder', tmp_path/'comparison')
     assert out.count('all 2 validation masks are empty') == 1, out # once, for both runs
 
 
@@ -777,15 +748,14 @@ def test_photos_are_listed_whose_masks_may_not_be_turned(own, turn, size, is_lis
 
 def test_pictures_to_score_are_named_in_a_list(own, tmp_path):
     "The three train by their names, so the line says how to score them, and that works"
-    run(petseg_train, *SMALL, '--data_path', own, '--out_dir', tmp_path/'runs')
-    run_dir, = (tmp_path/'runs').iterdir()
+    run_dir, _ = trained(own, tmp_path)
     for record in scan_own(own):
         if record.split != 'train': record.image.unlink(), record.mask.unlink()
-    status, _, err = run(petseg_evaluate, run_dir)
-    assert status == 2 and 'write the names of the pictures to score into test.txt' in err, err
+    _, err = call('evaluate', run_dir, status=2)
+    assert 'write the names of the pictures to score into test.txt' in err, err
     (own/'test.txt').write_text('\n'.join(r.name for r in scan_own(own)))
-    status, out, err = run(petseg_evaluate, run_dir, '--split', 'test')
-    assert (status, err) == (0, '') and '5 test pictures' in out, err
+    out, err = call('evaluate', run_dir, '--split', 'test')
+    assert err == '' and '5 test pictures' in out, err
 
 
 @pytest.mark.parametrize('value', ['', '255'])
@@ -802,55 +772,48 @@ def test_a_black_picture_or_a_drawing_without_shapes_is_an_empty_mask(own, value
 
 
 def test_the_commands_from_end_to_end(own, tmp_path):
-    flags = '--data_path', own, '--mask_value', 255, '--out_dir', tmp_path/'runs'
-    status, out, err = run(petseg_train, *SMALL, *flags)
-    assert (status, err) == (0, ''), err
+    run_dir, out = trained(own, tmp_path, '--mask_value', 255)
     for words in ('5 training pictures of 32 x 32', '1 test pictures', 'test dice'):
         assert words in out
-    run_dir, = (tmp_path/'runs').iterdir()
     assert json.loads((run_dir/'config.json').read_text())['mask_value'] == '255'
     for part, count in (('valid', 2), ('test', 1)):
-        status, out, err = run(petseg_evaluate, run_dir/'best.pt', '--split', part)
-        assert (status, err) == (0, ''), err
+        out, err = call('evaluate', run_dir/'best.pt', '--split', part)
+        assert err == ''
         assert f'{count} {part} pictures' in out and 'best threshold on 2 validation' in out
         assert 'by species' not in out and 'by breed' not in out
         with open(run_dir/part/'per_image.csv') as f: rows = list(csv.DictReader(f))
         assert [row['name'] for row in rows] == [r.name for r in scan_own(own) if r.split == part]
-    status, out, err = run(petseg_compare, 'crop_flip', '--models', 'unet', '--seeds', 0, *SMALL,
-                           '--data_path', own, '--folder', tmp_path/'comparison')
-    assert (status, err) == (0, '') and '| crop_flip | unet | 1 |' in out, err
+    out, err = call('compare', 'crop_flip', '--models', 'unet', '--seeds', 0, *SMALL,
+                    '--data_path', own, '--folder', tmp_path/'comparison')
+    assert err == '' and '| crop_flip | unet | 1 |' in out, err
     (own/'test.txt').write_text('\n'.join(NAMES[:3])) # now the folder can only be scored
-    status, out, err = run(petseg_evaluate, run_dir/'best.pt', '--split', 'test')
-    assert (status, err) == (0, ''), err
+    out, err = call('evaluate', run_dir/'best.pt', '--split', 'test')
+    assert err == ''
     assert '3 test pictures' in out and 'no validation pictures, so no threshold is chosen' in out
-    status, _, err = run(petseg_evaluate, run_dir/'best.pt')
-    assert status == 2 and 'has no valid pictures: give --split test' in err
+    _, err = call('evaluate', run_dir/'best.pt', status=2)
+    assert 'has no valid pictures: give --split test' in err
     flags = '--data_path', SAMPLES, '--split', 'test'
-    status, out, err = run(petseg_evaluate, run_dir/'best.pt', *flags)
-    assert (status, err) == (0, '') and 'by breed' in out, err # the masks' value is not for trimaps
+    out, err = call('evaluate', run_dir/'best.pt', *flags)
+    assert err == '' and 'by breed' in out, err # the masks' value is not for trimaps
 
 
 def test_without_test_pictures_a_run_ends_well_and_a_comparison_says_what_it_needs(own, tmp_path):
     (own/'train.txt').write_text('\n'.join(NAMES[:4]))
     (own/'valid.txt').write_text('\n'.join(NAMES[4:]))
-    status, out, err = run(petseg_train, *SMALL, '--data_path', own, '--out_dir', tmp_path/'runs')
-    assert (status, err) == (0, ''), err
+    run_dir, out = trained(own, tmp_path)
     assert out.endswith('no test pictures, so nothing is scored\n')
-    run_dir, = (tmp_path/'runs').iterdir()
     assert {'best.pt', 'curves.png', 'predictions.png'} <= {p.name for p in run_dir.iterdir()}
-    status, _, err = run(petseg_compare, 'crop_flip', '--models', 'unet', '--seeds', 0, *SMALL,
-                         '--data_path', own, '--folder', tmp_path/'comparison')
-    assert status == 2
+    _, err = call('compare', 'crop_flip', '--models', 'unet', '--seeds', 0, *SMALL,
+                  '--data_path', own, '--folder', tmp_path/'comparison', status=2)
     assert 'has no test pictures, but a comparison scores them: name some in test.txt' in err
 
 
 def test_pets_that_only_test_can_be_scored(toy_pets, tmp_path):
-    run(petseg_train, *SMALL, '--data_path', toy_pets, '--out_dir', tmp_path/'runs')
-    checkpoint, = tmp_path.glob('runs/*/best.pt')
+    run_dir, _ = trained(toy_pets, tmp_path)
     pets = shutil.copytree(toy_pets, tmp_path/'pets')
     (pets/'annotations'/'trainval.txt').write_text('')
-    status, out, err = run(petseg_evaluate, checkpoint, '--data_path', pets, '--split', 'test')
-    assert (status, err) == (0, ''), err
+    out, err = call('evaluate', run_dir, '--data_path', pets, '--split', 'test')
+    assert err == ''
     assert '10 test pictures' in out and 'no threshold is chosen' in out
 
 

@@ -104,7 +104,9 @@ def test_threshold_counts_as_the_package_does(explorers, threshold):
 @pytest.mark.parametrize('x, y, radius, certainty', [(24, 24, 12, 4), (5, 40, 6, 12)])
 def test_losses_are_those_of_the_package(explorers, x, y, radius, certainty):
     import torch
+    from PIL import ImageColor
     from petseg_nb.losses import bce_loss, dice_loss
+    from petseg_nb.masks import PALETTE
     mask = torch.tensor(stored(explorers, 'losses', 'truth') > 0)[None, None].float()
     sides = (torch.arange(float(side)) for side in mask.shape[2:])
     row, column = torch.meshgrid(*sides, indexing='ij')
@@ -115,8 +117,10 @@ def test_losses_are_those_of_the_package(explorers, x, y, radius, certainty):
     assert said == f'BCE {losses[0]:.3f}, Dice loss {losses[1]:.3f}, sum {sum(losses):.3f}'
     for i, loss in enumerate(losses, 1):
         slope = z.numel() * torch.autograd.grad(loss, z, retain_graph=True)[0][0, 0]
-        green = 255 - 255 * abs(slope.clamp(-1, 1).numpy()) # it falls with steepness
-        assert abs(canvas(explorers, 'losses', i)[..., 1] - green).max() <= 1
+        steep = slope.clamp(-1, 1).numpy()[..., None]
+        lower, higher = (ImageColor.getrgb(PALETTE[name]) for name in ('vermilion', 'blue'))
+        colours = 255 + (np.where(steep > 0, lower, higher) - 255) * abs(steep)
+        assert abs(canvas(explorers, 'losses', i) - colours).max() <= 1
 
 
 def test_augmentation_shows_the_draw_that_is_asked_for(explorers):

@@ -1,15 +1,11 @@
 """What the world sees: the names at the front, and workflows, forms and metadata that agree with
 settings.ini."""
 import ast, re, shutil, sys
-from configparser import ConfigParser
 from importlib import import_module
 import pytest, yaml
 import petseg_nb
-from conftest import ROOT, run
+from conftest import CFG, ROOT, run
 
-config = ConfigParser(delimiters=['='])
-config.read(ROOT/'settings.ini', encoding='utf-8')
-CFG = config['DEFAULT']
 PATTERNS = '.github/**/*.yml', '*.cff', '.pre-commit-config.yaml', '_quarto.yml', 'nbs/*.yml'
 FILES = [path for pattern in PATTERNS for path in ROOT.glob(pattern)]
 read = lambda name: (ROOT/name).read_text(encoding='utf-8')

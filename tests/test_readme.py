@@ -1,10 +1,9 @@
 """README.md says what the notebook `index` says, and its commands are the ones that CI runs."""
 import json, re, shutil, sys
 import pytest
-from conftest import ROOT, run
+from conftest import ROOT, cells, run, source
 
-CELLS = json.loads((ROOT/'nbs/index.ipynb').read_text(encoding='utf-8'))['cells']
-INDEX = [''.join(cell['source']) for cell in CELLS]
+INDEX = list(map(source, cells(ROOT/'nbs/index.ipynb')))
 README = (ROOT/'README.md').read_text(encoding='utf-8')
 
 
@@ -21,14 +20,6 @@ def test_readme_says_what_index_says():
     readme = ' '.join(words(README))
     for block in re.split(r'\n\s*\n', '\n\n'.join(rest)):
         assert ' '.join(words(block)) in readme, f'run python scripts/readme.py, or add:\n\n{block}'
-
-
-def test_links_of_readme_and_index_resolve():
-    for folder, text in ((ROOT, README), (ROOT/'nbs', '\n'.join(INDEX))):
-        for target in re.findall(r'\]\(([^)\s]+)\)|src="([^"]+)"', text):
-            target = ''.join(target).split('#')[0]
-            if target and not target.startswith('http'):
-                assert (folder/target).exists(), f'{target} is not in {folder.name}'
 
 
 @pytest.fixture

@@ -1,20 +1,15 @@
 """Every public symbol is documented, used in a chapter, and listed on the reference page and in
 llms.txt."""
-import ast, importlib.util, inspect, json, re
+import ast, inspect, re
 from importlib import import_module
 import pytest
-from conftest import ROOT
+from conftest import NBS, PAGES, ROOT, cells, script, source
 
-spec = importlib.util.spec_from_file_location('reference', ROOT/'scripts/reference.py')
-pages = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(pages)
-
+pages = script(ROOT/'scripts/reference.py')
 MODULES = [module for *_, module in pages.chapters() if module]
 CALLABLES = [(module, name) for module in MODULES
              for name, symbol, _ in pages.symbols(module) if callable(symbol)]
-CELLS = [''.join(cell['source']) for path in ROOT.glob('nbs/**/*.ipynb')
-         if path.name != 'reference.ipynb'
-         for cell in json.loads(path.read_text(encoding='utf-8'))['cells']]
+CELLS = [source(cell) for name in PAGES if name != 'reference.ipynb' for cell in cells(NBS/name)]
 
 
 def arguments(function):

@@ -1,7 +1,6 @@
 """What a run promises, where a small mistake shows only after a kill, a second Ctrl-C or in another
 folder."""
-import io, json, multiprocessing, shutil, signal, time
-from contextlib import redirect_stderr, redirect_stdout
+import json, multiprocessing, shutil, signal, time
 from dataclasses import fields, replace
 from datetime import datetime
 from functools import partial
@@ -15,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from petseg_nb import training
 from petseg_nb.checkpoints import load_model, model_for
 from petseg_nb.cli import train as commands
-from petseg_nb.cli.train import MAY_CHANGE, petseg_train
+from petseg_nb.cli.train import MAY_CHANGE
 from petseg_nb.core import device as devices
 from petseg_nb.core.config import TrainConfig, portable
 from petseg_nb.core.disk import alone_in, save_checkpoint
@@ -32,17 +31,14 @@ SMALL = TrainConfig(width=4, size=16, device='cpu', precision='fp32', memory_for
 
 def quickly(toy_pets, out_dir, *flags):
     "Train for one epoch with the command, and return its run's folder"
-    petseg_train(['--data_path', str(toy_pets), '--size', '32', '--width', '4', '--epochs', '1',
-                  '--device', 'cpu', '--out_dir', str(out_dir), *flags])
+    call('train', '--data_path', toy_pets, '--size', 32, '--width', 4, '--epochs', 1,
+         '--device', 'cpu', '--out_dir', out_dir, *flags)
     return max(out_dir.iterdir())
 
 
 def refused(*words):
     "The line with which `petseg_train` ends"
-    with redirect_stderr(io.StringIO()) as said, pytest.raises(SystemExit) as end:
-        petseg_train([str(word) for word in words])
-    line, = said.getvalue().splitlines()
-    assert end.value.code == 2
+    line, = call('train', *words, status=2)[1].splitlines()
     return line
 
 
@@ -152,14 +148,14 @@ def test_a_run_on_toy_pets_is_continued_from_any_folder(toy_pets, tmp_path, monk
     def make(folder): return shutil.copytree(toy_pets, folder)
     monkeypatch.setattr('petseg_nb.datasets.toy.make_toy_pets', make)
     monkeypatch.chdir(tmp_path/'here')
-    petseg_train(['--epochs', '1'])
+    call('train', '--epochs', 1)
     run_dir, = (tmp_path/'here'/'runs').iterdir()
     saved = json.loads((run_dir/'config.json').read_text())
     assert saved['data_path'] == str(tmp_path/'here'/'data'/'toy_pets')
     # the settings of toy pets
     assert [saved[name] for name in ('width', 'size', 'learning_rate')] == [8, 64, 4e-3]
     monkeypatch.chdir(tmp_path/'there')
-    petseg_train(['--resume', str(run_dir), '--epochs', '2'])
+    call('train', '--resume', run_dir, '--epochs', 2)
     assert len((run_dir/'history.csv').read_text().splitlines()) == 3
     assert not list((tmp_path/'there').iterdir())
 
@@ -173,9 +169,8 @@ def test_a_run_is_continued_with_what_changed(toy_pets, tmp_path):
     (run_dir/'config.json').write_text(json.dumps(config | on_gpu))
     moved.rename(tmp_path/'new')
     changes = dict(data_path=tmp_path/'new', device='cpu', workers=1, threads=2, epochs=3)
-    flags = [str(word) for name, value in changes.items() for word in (f'--{name}', value)]
-    with redirect_stdout(io.StringIO()) as said: petseg_train(['--resume', str(run_dir), *flags])
-    line, *_ = said.getvalue().splitlines()
+    flags = [word for name, value in changes.items() for word in (f'--{name}', value)]
+    line, *_ = call('train', '--resume', run_dir, *flags)[0].splitlines()
     before = dict(data_path=moved, device='cuda', workers=0, threads=1, epochs=1)
     assert line == 'resumed with ' + ', '.join(
         f'{name} {value} instead of {before[name]}' for name, value in changes.items())
@@ -183,9 +178,7 @@ def test_a_run_is_continued_with_what_changed(toy_pets, tmp_path):
     assert {name: saved[name] for name in changes} == changes | dict(data_path=str(tmp_path/'new'))
     assert saved['precision'] in ('fp32', 'bf16') # decided again, for this device
     assert len((run_dir/'history.csv').read_text().splitlines()) == 4
-    with redirect_stdout(io.StringIO()) as said:
-        petseg_train(['--resume', str(run_dir), '--epochs', '3'])
-    assert 'resumed with' not in said.getvalue() # nothing did
+    assert 'resumed with' not in call('train', '--resume', run_dir, '--epochs', 3)[0] # nothing did
 
 
 def test_a_run_is_continued_with_nothing_else(toy_pets, tmp_path):
@@ -216,7 +209,7 @@ def test_threads_are_those_asked_for_or_what_others_leave(toy_pets, tmp_path, mo
     assert torch.get_num_threads() == 2 and not looks
     assert json.loads((run_dir/'config.json').read_text())['threads'] == 2
     torch.set_num_threads(1)
-    petseg_train(['--resume', str(run_dir), '--epochs', '2'])
+    call('train', '--resume', run_dir, '--epochs', 2)
     assert torch.get_num_threads() == 2 and not looks
     quickly(toy_pets, tmp_path/'free')
     assert looks

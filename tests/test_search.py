@@ -1,12 +1,10 @@
 """The search of the site leads to the section that answers: what Quarto runs at the end."""
-import importlib.util, json, re
+import json, re
 import pytest
-from conftest import ROOT
+from conftest import ROOT, script
 from petseg_nb.book.pages import pandoc_id
 
-spec = importlib.util.spec_from_file_location('search_step', ROOT/'scripts/search.py')
-step = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(step)
+step = script(ROOT/'scripts/search.py')
 
 PAGE = ('<section id="dice" class="level2"><h2>Dice</h2><p>Twice the overlap <math><semantics>'
         '<mi>D</mi>\n<annotation encoding="application/x-tex">D = \\frac{2 TP}{n} &lt; 1'

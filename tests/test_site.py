@@ -1,8 +1,7 @@
 """What can be tested of the site without Quarto.
 
 That is its configuration, and the pages that nbdev makes for it: links, colours and requests."""
-import importlib.util, json, os, re, shutil, sys
-from configparser import ConfigParser
+import os, re, shutil, sys
 from importlib import import_module
 from pathlib import Path
 from urllib.parse import urlparse
@@ -10,17 +9,11 @@ from xml.etree import ElementTree
 import pytest, yaml
 from filelock import FileLock
 from PIL import Image
-from conftest import ROOT, run, shared
+from conftest import CFG, NBS, PAGES, ROOT, cells, run, shared, source
 from petseg_nb.book.pages import CALLOUTS, EXPORTED_SOURCE, is_empty, pandoc_id
 
-NBS = ROOT/'nbs'
-PAGES = sorted(p.relative_to(NBS).as_posix() for p in NBS.rglob('*.ipynb')
-               if '.ipynb_checkpoints' not in p.parts)
 CHAPTERS = [name for name in PAGES if name.startswith(('course/', 'workshop/'))]
 MODULE = r'^#\| default_exp ([\w.]+)'
-config = ConfigParser(delimiters=['='])
-config.read(ROOT/'settings.ini', encoding='utf-8')
-CFG = config['DEFAULT']
 BLOB = f"{CFG['git_url']}/blob/{CFG['branch']}/"
 QUARTO = yaml.safe_load((ROOT/'_quarto.yml').read_text(encoding='utf-8'))
 SIDEBAR = yaml.safe_load((NBS/'sidebar.yml').read_text(encoding='utf-8'))['website']['sidebar']
@@ -34,8 +27,6 @@ refresh_quarto_yml(); _build_modidx(); nbdev_sidebar.__wrapped__(); proc_nbs(n_w
 '''
 
 
-def cells(path): return json.loads(path.read_text(encoding='utf-8'))['cells']
-def source(cell): return ''.join(cell['source'])
 def prose(path): return '\n\n'.join(source(c) for c in cells(path) if c['cell_type'] == 'markdown')
 def plain(text): return re.sub(r'`[^`\n]*`', '', re.sub(FENCE, '', text))
 def headings(text): return re.findall(r'^#{1,6} (.+?)\s*$', re.sub(FENCE, '', text), re.M)
@@ -57,14 +48,6 @@ def build(tree):
     run(sys.executable, '-W', 'error::UserWarning', '-c', BUILD, cwd=tree, timeout=600,
         env=dict(PYTHONPATH=str(tree)))
     (tree/'done').touch()
-
-
-@pytest.fixture(scope='session')
-def offline():
-    spec = importlib.util.spec_from_file_location('offline', ROOT/'scripts/offline.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 # The configuration

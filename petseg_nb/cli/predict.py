@@ -16,7 +16,8 @@ from ..core.errors import UserError
 # %% ../../nbs/workshop/cli/predict.ipynb #c11p0002
 _PREDICT = """Write the mask of each picture as a PNG of the same size, 255 for pet and 0 for
 background. A picture with an EXIF orientation is rotated upright first. For each finished
-picture, a line is printed: its path, a tab, its mask's path."""
+picture, a line is printed: its path, its mask's path, and the path of each other file that was
+written for it, with tabs between."""
 _LIMITS = """Reads JPEG, PNG, GIF (first frame), WebP, BMP and TIFF up to 20,000 x 20,000 pixels,
 or as many as the environment variable PETSEG_MAX_PIXELS allows; export a HEIC photo as JPEG first.
 A picture takes up to 13 bytes of memory per pixel, and only one picture above 25 million pixels is
@@ -118,7 +119,7 @@ def _report_jobs(jobs, count):
         count['failed' if job.error else 'done'] += 1
         if job.error: print(f'petseg_predict: {job.error}', file=sys.stderr, flush=True)
         else:
-            print(job.path, job.mask, sep='\t', flush=True)
+            print(job.path, job.mask, *job.others, sep='\t', flush=True)
             yield dict(ImageId=job.name, EncodedPixels=job.rle)
 
 # %% ../../nbs/workshop/cli/predict.ipynb #4855f8c5
@@ -142,7 +143,8 @@ def _predict(argv):
     else:
         for row in rows: pass # each was told of
     seconds = time.perf_counter() - start
-    print(f'{count["done"]} pictures in {seconds:.1f} s, {count["done"] / seconds:.1f} per second; '
+    done = '1 picture' if count['done'] == 1 else f'{count["done"]} pictures'
+    print(f'{done} in {seconds:.1f} s, {count["done"] / seconds:.1f} per second; '
           f'{count["failed"]} failed', file=sys.stderr)
     if count['failed']: sys.exit(1)
 

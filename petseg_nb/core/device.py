@@ -58,10 +58,10 @@ def _step_seconds(model, size, precision, memory_format):
 _found = {} # so that the same training, begun twice in a process, computes in the same way
 
 def _trial_size(model, size):
-    "Small pictures are enough to time a network, unless it takes those of one size only"
+    "A small size is enough to time a network, unless it accepts only one size"
     small = min(size, 128)
     try: model(torch.zeros(2, 3, small, small, dtype=torch.uint8))
-    except Exception: return size # whatever a network says to pictures that it does not take
+    except Exception: return size # a network may raise any error for a size that it does not accept
     return small
 
 def _fastest(model, size, pairs, training):
@@ -119,7 +119,7 @@ def pick_precision(
 
 # %% ../../nbs/workshop/core/device.ipynb #e73d43ee
 def seconds_worked() -> tuple: # of three numbers
-    "The clock, the processor seconds that our cores have worked, and those of this process"
+    "The clock, the seconds that our cores have worked, and the seconds that this process has"
     affinity = getattr(os, 'sched_getaffinity', None)  # Linux has it
     cores = affinity(0) if affinity else range(os.cpu_count())
     worked = [t.user + t.system + getattr(t, 'nice', 0) for t in psutil.cpu_times(percpu=True)]
@@ -127,7 +127,7 @@ def seconds_worked() -> tuple: # of three numbers
 
 # %% ../../nbs/workshop/core/device.ipynb #08c14b4b
 def free_cores(
-    before:tuple, # clock, seconds that the cores had worked, and those of this process
+    before:tuple, # the clock, seconds of the cores, seconds of this process
     now:tuple, # the same, later
     most:int, # cores that this process may use
 ) -> int: # 1 to `most`

@@ -27,6 +27,7 @@ from ..data import EpochBatches, PetDataset
 from ..datasets.own import training_notes
 from ..evaluation import evaluate
 from ..inference import predict_probabilities
+from ..masks import LOOK, PALETTE
 from ..recipes import RECIPES, recipe_config
 from .fit import new_loaders, resumable_fit
 from ..training import Callback
@@ -235,19 +236,20 @@ def plot_comparison(
     "Validation Dice by epoch, mean over seeds: a panel per model, a line per recipe"
     import matplotlib.pyplot as plt
     models = sorted({row['model'] for row in rows}, key=lambda model: (model != 'unet', model))
-    fig, axs = plt.subplots(1, len(models), figsize=(4.5 * len(models), 3.2), sharey=True,
-                            squeeze=False, layout='constrained')
-    groups = by_network(rows)
-    for i, recipe in enumerate(RECIPES):
+    with plt.rc_context(LOOK):
+        fig, axs = plt.subplots(1, len(models), figsize=(4.5 * len(models), 3.2), sharey=True,
+                                squeeze=False, layout='constrained')
+        groups = by_network(rows)
+        for recipe, colour in zip(RECIPES, PALETTE.values()):
+            for ax, model in zip(axs[0], models):
+                if not (runs := groups.get((recipe, model))): continue
+                curve = [fmean(values) for values in zip(*(run['valid_dice'] for run in runs))]
+                ax.plot(range(1, len(curve) + 1), curve, label=recipe, color=colour, lw=1.2)
         for ax, model in zip(axs[0], models):
-            if not (runs := groups.get((recipe, model))): continue
-            curve = [fmean(values) for values in zip(*(run['valid_dice'] for run in runs))]
-            ax.plot(range(1, len(curve) + 1), curve, label=recipe, color=f'C{i}', lw=1.2)
-    for ax, model in zip(axs[0], models):
-        ax.set(title=model, xlabel='epoch', ylim=(.4, 1), ylabel='validation Dice')
-        ax.xaxis.get_major_locator().set_params(integer=True)
-        ax.legend(fontsize=8)
-    return fig
+            ax.set(title=model, xlabel='epoch', ylim=(.4, 1), ylabel='validation Dice')
+            ax.xaxis.get_major_locator().set_params(integer=True)
+            ax.legend(fontsize=8)
+        return fig
 
 # %% ../../nbs/workshop/runs/compare.ipynb #5dcf6840
 def cross_validate(

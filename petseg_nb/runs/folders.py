@@ -88,6 +88,7 @@ class Job(NamedTuple):
     full:tuple|None=None # width and height of the picture, upright
     probability:np.ndarray|None=None # `(h, w)` float32
     mask:Path|None=None # of the mask's file
+    others:tuple=() # paths of the other files that were asked for
     rle:str='' # the mask as run lengths, if asked for
     error:str='' # why there is no mask
 
@@ -132,8 +133,11 @@ def _whole_picture(path):
         return to_rgb(upright(image))
 
 def _write(job, out_dir, threshold, extras):
+    written = []
     def save(image, ending, **options):
-        with replacing(out_dir/f'{job.name}_{ending}') as part: save_picture(image, part, **options)
+        path = out_dir/f'{job.name}_{ending}'
+        with replacing(path) as part: save_picture(image, part, **options)
+        written.append(path)
     quick = dict(format='PNG', compress_level=1)
     with room_for(job.full):
         mask = to_mask(job.probability, job.full, threshold)             # (H, W)
@@ -144,7 +148,8 @@ def _write(job, out_dir, threshold, extras):
         if 'overlay' in extras: save(tint(picture, mask), 'overlay.jpg', format='JPEG', quality=90)
         rle = encode_rle(mask) if 'rle' in extras else ''
         save(mask_image(mask), 'mask.png', format='PNG')
-    return job._replace(probability=None, mask=out_dir/f'{job.name}_mask.png', rle=rle)
+    *others, last = written
+    return job._replace(probability=None, mask=last, others=tuple(others), rle=rle)
 
 # %% ../../nbs/workshop/runs/folders.ipynb #30999049
 def _in_order(

@@ -52,8 +52,8 @@ def _as_tile(channel, side=64):
     "A map as `(side, side, 3)` uint8, from its smallest value (dark) to its largest (bright)"
     low, high = channel.aminmax()
     scaled = (channel - low) / (high - low).clamp_min(1e-12)   # (h, w), 0 to 1
-    tile = F.adaptive_avg_pool2d(scaled[None], side)[0]        # (side, side)
-    return (255 * plt.colormaps['viridis'](tile.numpy())[..., :3]).astype(np.uint8)
+    grey = 255 * F.adaptive_avg_pool2d(scaled[None], side)     # (1, side, side)
+    return grey.byte().expand(3, -1, -1).permute(1, 2, 0).numpy()
 
 # %% ../../nbs/workshop/show/look_inside.ipynb #b30d68c3
 def _draw_place(ax, trace, name):

@@ -20,7 +20,7 @@ from ..core.images import to_rgb
 from ..data import PetDataset
 from ..evaluation import (THRESHOLDS, at_original_size, bootstrap, calibration_error,
                                   choose_threshold, reliability, sweep)
-from ..masks import PALETTE, error_legend, error_map
+from ..masks import LOOK, PALETTE, error_legend, error_map
 from ..metrics import dice, scores, summarize
 
 # %% ../../nbs/workshop/show/scorecard.ipynb #7d3133c7
@@ -52,6 +52,7 @@ def summarize_groups(
     return groups
 
 # %% ../../nbs/workshop/show/scorecard.ipynb #35ed1806
+@plt.rc_context(LOOK)
 def plot_calibration(
     pictures:list, # of `evaluation.PictureScore`, one or more
 ) -> plt.Figure:
@@ -64,13 +65,14 @@ def plot_calibration(
     top.plot(said, true, 'o-', color=PALETTE['blue'], label=label)
     top.set(ylabel='share of pet pixels', xlim=(0, 1), ylim=(-.02, 1.02),
             title=f'{int(pixels.sum()):,} pixels of {len(pictures)} pictures')
-    top.legend(frameon=False, loc='upper left')
+    top.legend(loc='upper left')
     bottom.bar(np.arange(10) / 10 + .05, pixels, .09, color=PALETTE['blue'])
     bottom.set(xlabel='predicted probability', ylabel='pixels', yscale='log', ylim=(1, None))
     bottom.tick_params(axis='y', which='minor', labelleft=False)
     return fig
 
 # %% ../../nbs/workshop/show/scorecard.ipynb #f476f3cf
+@plt.rc_context(LOOK)
 def plot_threshold(
     pictures:list, # of `evaluation.PictureScore`, of the validation part
 ) -> plt.Figure:
@@ -82,7 +84,7 @@ def plot_threshold(
     for name, colour in dict(dice='blue', iou='sky', precision='vermilion', recall='green').items():
         left.plot(thresholds, swept[name].mean(0).numpy(), color=PALETTE[colour], label=name)
     left.set(title=f'mean over {len(pictures)} validation pictures', ylabel='score', ylim=(0, 1))
-    left.legend(frameon=False)
+    left.legend()
     band = bootstrap(lambda g: g.mean(0), gain)
     right.fill_between(thresholds, *band, color=PALETTE['blue'], alpha=.2, lw=0)
     right.plot(thresholds, gain.mean(0), color=PALETTE['blue'])
@@ -211,7 +213,7 @@ def empty_note(
     pictures:int, # how many there are
     size:int, # side of the network's pictures, in pixels
 ) -> str: # without a full stop
-    "A note on empty masks, to print with a score: an empty answer to them is right"
+    "A note on empty masks, to print with a score: for these pictures, an empty prediction is right"
     return f'empty at {size} x {size}, where an empty answer scores 1: {empty} of {pictures} masks'
 
 def _score_of_others(others):

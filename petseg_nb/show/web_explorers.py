@@ -127,8 +127,8 @@ def web_threshold(
 _LOSSES = """const {data, width, height} = pixels('truth'), n = width * height
   const truth = Array.from({length: n}, (_, i) => +(data[4 * i] > 0))
   const sum = numbers => numbers.reduce((a, b) => a + b, 0)
-  const shade = slope => slope > 0 ? [255, 255 - 255 * slope, 255 - 255 * slope]
-                                   : [255 + 255 * slope, 255 + 255 * slope, 255]
+  const shade = slope => (slope > 0 ? [213, 94, 0] : [0, 114, 178]) // vermilion, blue
+    .map(channel => 255 + (channel - 255) * Math.abs(slope))
   const draw = () => {
     const logits = truth.map((_, i) => value('certainty') * Math.tanh((value('radius')
       - Math.hypot(i % width - value('x'), Math.floor(i / width) - value('y'))) / 2))
