@@ -39,18 +39,17 @@ def test_prices_are_those_of_the_stored_runs():
             assert abs(quoted - measured) < .051, words
         damage.append(max(fmean(costs), abs(excess)))
     assert damage == sorted(damage, reverse=True)
-    own, *costs = [], [], []
-    for seed in (0, 1, 2):
-        batch_norm, one, group_norm, one_grouped = (runs[name, seed] for name in CONTROLS)
-        own.append(100 * (one['own_statistics'] - one['test']))
-        costs[0].append(100 * (batch_norm['test'] - one['test']))
-        costs[1].append(100 * (group_norm['test'] - one_grouped['test']))
-    for before, points in zip(('gain ', 'BatchNorm: ', 'GroupNorm: '), (own, *costs)):
-        pattern = before + r'(\S+) ± (\S+) points'
+    own = [100 * (runs['SmallOfOne', seed]['own_statistics'] - runs['SmallOfOne', seed]['test'])
+           for seed in (0, 1, 2)]
+    eight, one, grouped, one_grouped = (100 * runs[name, 0]['test'] for name in CONTROLS)
+    for pattern, *measured in (
+            (r'gain (\S+) ± (\S+) points', fmean(own), STUDENT * stdev(own) / 3**.5),
+            (r'lose (\S+) points. With GroupNorm they gain (\S+) points', eight - one,
+             one_grouped - grouped),
+            (r'it is (\S+) points\sbehind BatchNorm', eight - grouped)):
         found = next(found for text in cells if (found := re.search(pattern, text)))
-        span = [fmean(points), STUDENT * stdev(points) / 3**.5]
-        for quoted, measured in zip(map(float, found.groups()), span):
-            assert abs(quoted - measured) < .051, f'{before}{quoted}: {measured:.2f} was measured'
+        for quoted, number in zip(map(float, found.groups()), measured, strict=True):
+            assert abs(quoted - number) < .051, f'{found[0]}: {number:.2f} was measured'
     listed = next(text for text in cells if 'bugs = [' in text)
     assert re.findall(r"'(\w+)'", listed.partition('bugs = [')[2]) == bugs
 
