@@ -12,7 +12,7 @@ from my_petseg import (MyDoubleConv, MyResBlock, MyUNet, MyUpConv, my_dice, my_d
 from petseg_nb.check import (check_dataset, check_dice_loss, check_double_conv, check_evaluate,
                              check_metric, check_res_block, check_training_step, check_unet,
                              check_up_conv)
-from strangers import LevelUNet, TwoLists
+from strangers import TwoLists
 
 
 # --- blocks ---
@@ -487,7 +487,27 @@ def detached_weights(model, loader): # no graph is made, though gradients are on
     answers = [torch.func.functional_call(model, weights, x) for x, _ in loader]
     return my_dice((torch.cat(answers) > 0).float(), torch.cat([m for _, m in loader])).mean()
 
+# --- what failed of twenty-four more ---
+
+def channels_as_height(self, x, skip):
+    x = self.up(x)
+    if x.shape != skip.shape: x = F.interpolate(x, size=skip.shape[1:3])
+    return self.conv(torch.cat([x, skip], 1))
+def relu_first(self, x): return MyResBlock.forward(self, x.relu())
+def above_zero_of_sigmoid(model, loader):
+    model.eval()
+    with torch.no_grad(): scores = [my_dice(1. * (model(x).sigmoid() > 0), m) for x, m in loader]
+    return torch.cat(scores).mean().item()
+def as_a_dot_product(z, m): # of vectors, which must be of one type
+    p, m = z.sigmoid().flatten(), m.flatten().float()
+    return 1 - (2 * p.dot(m) + 1) / (p.sum() + m.sum() + 1)
+class UpsideDown(TwoLists):
+    def change(self, image, mask): return image.flip(1), mask.flip(1)
+
 LATER = [
+    (check_up_conv, changed(MyUpConv, forward=channels_as_height), {}, r'shape\[1:3\]'),
+    (check_res_block, changed(MyResBlock, forward=relu_first), {}, 'ReLU changes the input'),
+    (check_evaluate, above_zero_of_sigmoid, {}, 'every pixel counts as pet'),
     (check_double_conv, changed(MyDoubleConv, forward=batch_always), {},
      'this BatchNorm uses the statistics of the batch'),
     (check_double_conv, made(changed(MyDoubleConv, forward=stretched), unpadded), {}, 'no padding'),
@@ -500,4 +520,5 @@ LATER = [
 LATER_VARIANTS = [
     (check_double_conv, Unfolded, {}, 'not judged'), (check_unet, OneThenTwo, {}, ''),
     (check_unet, ways(halve=blurred), {}, ''), (check_evaluate, detached_weights, {}, ''),
+    (check_dice_loss, as_a_dot_product, {}, ''), (check_dataset, UpsideDown, {}, 'upside down'),
 ]

@@ -122,19 +122,24 @@ def _up_odd(block):
     if not failed: return 'a map of 9×12 pixels and a skip of 19×25 became 19×25'
     (h, w), wrong = next(iter(failed.items()))
     mixed = (19, 25) not in failed
-    cause = wrong.cause if wrong.cause in smaller.values() else (
-        'height and width are mixed up in the padding: F.pad takes (left, right, top, bottom)'
-        if mixed else 'twice 9 is 18: resize or pad the doubled map to the size of the skip before '
-        'they are joined')
+    cause, sure = wrong.cause, wrong.sure
+    if mixed:
+        sure = True
+        cause = ('height and width are mixed up in the padding: F.pad takes (left, right, top, '
+                 'bottom)')
+    elif not (cause and sure):
+        sure = '18, 24)' in wrong.evidence # the doubled map has kept its size
+        cause = 'twice 9 is 18: fit the doubled map to the size of the skip before they are joined'
     raise Wrong(f'with a map of 9×12 pixels and a skip of {h}×{w}'
                 + ', where one side alone is odd' * mixed + f': {wrong.evidence}', cause,
-                line=wrong.line)
+                sure=sure, line=wrong.line)
 
 @probe('any number of channels', _UP_CONV)
 def _up_channels(block):
     try: _joined_output(block, 6, 18, 24)
     except Wrong as w:
-        raise Wrong(f'with 16 channels and 6 in the skip: {w.evidence}',
+        cause = w.cause if w.sure and 'this convolution is made' not in w.cause else ''
+        raise Wrong(f'with 16 channels and 6 in the skip: {w.evidence}', cause or
                     'after the join there are skip_channels and those of the doubled map, '
                     'in_channels or in_channels // 2', line=w.line) from None
     return '16 and 6 in the skip became 12'

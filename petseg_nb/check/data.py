@@ -392,6 +392,11 @@ def _upright(mask):
     high = y < np.quantile(y, .15)
     return high.any() and x[high].mean() > x.mean() and np.ptp(x[high]) < np.ptp(x) * .8
 
+def _turned_over(mask):
+    "Whether a pet has its head below its body"
+    return bool((mask == 1).any()) and not any(map(_upright, (mask, mask.flip(1)))) and any(
+        map(_upright, (mask.flip(0), mask.flip(0, 1))))
+
 # %% ../../nbs/workshop/check/data.ipynb #5cff9338
 @probe('new in each epoch, or always the same', _DATASET)
 def _data_epochs(data):
@@ -406,9 +411,13 @@ def _data_epochs(data):
     if data.augmented is False and (varies or moves):
         raise Wrong('the same item gives different pictures', 'validation and test pictures must '
                     'not be augmented: a score would depend on luck')
-    note = f'two epochs give {"different" if varies else "the same"} pictures'
-    if data.augmented is not None: return note
-    return f'{note}; say augmented=True or augmented=False to have that judged'
+    evidence = f'two epochs give {"different" if varies else "the same"} pictures'
+    if data.augmented is None:
+        evidence += '; say augmented=True or augmented=False to have that judged'
+    n = sum(_turned_over(mask) for _, mask in data.items) if data.folder else 0
+    if n < .1 * len(data.items): return evidence
+    return evidence, (f'{n} of {len(data.items)} pictures are upside down; if you wanted to swap '
+                      'left and right, flip the last dimension, the width')
 
 def _fixed_cause(data):
     "Why two epochs are the same, and whether that is certain"

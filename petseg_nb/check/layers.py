@@ -193,6 +193,10 @@ def _res_versions(x, convs, norms, relu, stride, pool):
     if stride > 1:
         late = relu(layer(1, relu(layer(0, x)), stride) + s)
         wrong['the second convolution has the stride; it belongs in the first'] = late
+    positive = F.relu(x)
+    wrong['a ReLU changes the input before both branches: the shortcut needs x as it is'] = relu(
+        layer(1, relu(layer(0, positive, stride)))
+        + (layer(2, positive, stride) if len(convs) == 3 else positive))
     right = {'': relu(inner + s)}
     if pool and len(convs) == 3: # as in ResNet-D
         right[_POOLED] = relu(inner + layer(2, pool.again(x)))

@@ -79,15 +79,15 @@ def _loss_ends(loss):
 @probe('its gradient is its slope', _DICE_LOSS)
 def _loss_gradient(loss):
     z, m = soft_cases()[0]
-    x, m = loss.takes(z).double().requires_grad_(), m.double()
+    x = loss.takes(z).requires_grad_()
     value = loss(x, m)
     slope = _slope(value, x)
     if slope is None or not slope.any(): raise _no_gradient(value, slope, z, m)
     if not slope.isfinite().all(): raise Wrong('the gradient is not finite')
     for along in (slope, torch.randn_like(slope)):
-        step = .02 * along / along.norm()
-        with torch.no_grad(): measured = (loss(x + step, m) - loss(x - step, m)).item() / .04
-        claimed = (slope * step).sum().item() / .02
+        step = .1 * along / along.norm()
+        with torch.no_grad(): measured = (loss(x + step, m) - loss(x - step, m)).item() / .2
+        claimed = (slope * step).sum().item() / .1
         if abs(measured - claimed) > .02 * slope.norm().item():
             raise Wrong(f'a small step changes the loss by {measured:.2e} per unit; the gradient '
                         f'says {claimed:.2e}', 'a part of the formula is cut off (detach, int, '
@@ -102,7 +102,7 @@ def _slope(value, x):
 # %% ../../nbs/workshop/check/losses.ipynb #0a46786e
 def _no_gradient(value, slope, z, m):
     "The `Wrong` of a loss without a gradient"
-    hard = [1 - counted('dice', (z > 0).double(), m, pooled) for pooled in (False, True)]
+    hard = [1 - counted('dice', (z > 0).float(), m, pooled) for pooled in (False, True)]
     if min(abs(value - h) for h in hard) < .01:
         cause = ('there is a threshold in it: p > 0.5, round and argmax are steps, flat wherever '
                  'they do not jump')

@@ -368,6 +368,8 @@ def evaluation_mistakes(
     d, pairs = counted('dice', pred, m), [((a > 0).float(), b) for a, b in batches]
     rounded = len(batches) * size
     yield 'every picture scores 1: is the mask compared with itself?', torch.ones(())
+    yield from metric_mistakes(z, m, 'dice')
+    yield from batch_mistakes(z, m, 'dice', size)
     yield 'the last, smaller batch is left out', counted('dice', pred[:-1], m[:-1])
     yield (f'the sum over {len(z)} pictures is divided by {rounded}: batches times batch size',
            d * len(z) / rounded)
@@ -376,13 +378,12 @@ def evaluation_mistakes(
     yield ('the threshold is the mean of each prediction, not 0.5',
            counted('dice', (p > p.mean((1, 2, 3), keepdim=True)).float(), m))
     for t in range(5, 100, 5):
-        if t != 50: yield (f'the threshold is {t / 100:g}, not 0.5',
-                           counted('dice', (p > t / 100).float(), m))
+        other = (p > t / 100).float()
+        if t != 50 and 0 < other.mean() < 1: # else another mistake explains it
+            yield f'the threshold is {t / 100:g}, not 0.5', counted('dice', other, m)
     for s in (10., 100., 1e3, 1e4):
         yield (f'the epsilon is huge: as if {s:.0f} pixels of overlap were added',
                counted('dice', pred, m, smooth=s))
-    yield from metric_mistakes(z, m, 'dice')
-    yield from batch_mistakes(z, m, 'dice', size)
     yield from _wrong_means(pred, m, pairs)
     yield from _as_losses(z, m, batches)
     yield from _at_half_size(z, m)

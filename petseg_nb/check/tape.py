@@ -189,11 +189,17 @@ def _met_cause(name, shapes, calls):
     if name == 'conv2d' and i != j:
         joined = [c for c in calls[-1:] if c.name.startswith('cat') or c.name.startswith('concat')]
         channels = [m.shape[1] for c in joined for m in c.maps]
-        if joined and sum(channels) != i: return 'torch.cat joins another dimension: channels are dim=1'
+        if joined and sum(channels) != i:
+            return 'torch.cat joins another dimension: channels are dim=1'
         parts = ' + '.join(map(str, channels))
         return (f'this convolution is made for {j} channels and gets {i}'
                 + f', which are {parts} from torch.cat' * bool(parts))
     if not name.startswith(('cat', 'concat')): return ''
+    resized = {shape_of(c.out) for c in calls if c.name == 'interpolate'}
+    for a, b in zip(shapes, shapes[1::-1]):
+        if a in resized and a[2:] == b[1:3]:
+            return ('the map was resized to shape[1:3], which is channels and height: height and '
+                    'width are shape[2:]')
     if min(h, k) and max(h, k) >= 1.9 * min(h, k):
         first = not any(c.name == name for c in calls) and max(h, k) == max(
             c.out.shape[2] for c in calls)
