@@ -393,9 +393,10 @@ def _upright(mask):
     return high.any() and x[high].mean() > x.mean() and np.ptp(x[high]) < np.ptp(x) * .8
 
 def _turned_over(mask):
-    "Whether a pet has its head below its body"
-    return bool((mask == 1).any()) and not any(map(_upright, (mask, mask.flip(1)))) and any(
-        map(_upright, (mask.flip(0), mask.flip(0, 1))))
+    "Whether a pet of the stage has its body, which is wide, above its head"
+    widths = (mask == 1).sum(1).float()
+    top, _, bottom = widths[widths > 0].tensor_split(3)
+    return len(bottom) > 0 and bool(top.mean() > 1.1 * bottom.mean())
 
 # %% ../../nbs/workshop/check/data.ipynb #5cff9338
 @probe('new in each epoch, or always the same', _DATASET)
