@@ -41,14 +41,15 @@ def test_prices_are_those_of_the_stored_runs():
     assert damage == sorted(damage, reverse=True)
     own = [100 * (runs['SmallOfOne', seed]['own_statistics'] - runs['SmallOfOne', seed]['test'])
            for seed in (0, 1, 2)]
-    eight, one, grouped, one_grouped = (100 * runs[name, 0]['test'] for name in CONTROLS)
-    for pattern, *measured in (
-            (r'gain (\S+) ± (\S+) points', fmean(own), STUDENT * stdev(own) / 3**.5),
-            (r'lose (\S+) points. With GroupNorm they gain (\S+) points', eight - one,
-             one_grouped - grouped),
-            (r'it is (\S+) points\sbehind BatchNorm', eight - grouped)):
+    of = {name: [100 * runs[name, seed]['test'] for seed in (0, 1, 2)] for name in CONTROLS}
+    more = [a - b - c + d for a, b, c, d in zip(*of.values())]
+    behind = [a - b for a, b in zip(of['Small'], of['SmallGrouped'])]
+    for pattern, measured in ((r'gain (\S+) ± (\S+) points', own),
+                              (r'the difference is (\S+) ± (\S+) points', more),
+                              (r'it is (\S+) ± (\S+) points\sbehind BatchNorm', behind)):
+        span = fmean(measured), STUDENT * stdev(measured) / 3**.5
         found = next(found for text in cells if (found := re.search(pattern, text)))
-        for quoted, number in zip(map(float, found.groups()), measured, strict=True):
+        for quoted, number in zip(map(float, found.groups()), span, strict=True):
             assert abs(quoted - number) < .051, f'{found[0]}: {number:.2f} was measured'
     listed = next(text for text in cells if 'bugs = [' in text)
     assert re.findall(r"'(\w+)'", listed.partition('bugs = [')[2]) == bugs

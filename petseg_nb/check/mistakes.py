@@ -227,7 +227,8 @@ def smoothing_cause(
         total = 2 * float(m.sum()) / (1 if pooled else len(m))
         s = apart * total / max(1 - apart, 1e-9) # of apart = s / (total + s)
         d = counted(score, z, n, pooled, smooth=s)
-        wrong.append((f'the smoothing is huge: as if {s:.0f} pixels of overlap were added',
+        pixels = float(f'{s:.2g}') # an estimate, which has two digits
+        wrong.append((f'the smoothing is huge: as if {pixels:.0f} pixels of overlap were added',
                       1 - d if loss else d))
     return closest(value, {'': torch.tensor(torch.inf)}, wrong, .01)[1]
 
