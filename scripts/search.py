@@ -10,7 +10,10 @@ WORDS = { # page and section: what readers type, if the heading does not say it
     'course/losses.html#soft-dice-then-a-loss': 'Dice loss',
     'course/masks.html#from-trimap-to-mask': 'the border',
     'course/unet.html#any-size': 'odd size',
-    'faq.html#why-is-my-predicted-mask-all-black': 'black mask'}
+    'faq.html#why-is-my-predicted-mask-all-black': 'black mask',
+    'faq.html#why-is-my-dice-0.0000-or-always-the-same-number-near-0.5': 'Dice is zero',
+    'faq.html#how-do-i-resume-a-run-that-was-stopped': 'resume training',
+    'workshop/cli/export.html#flags': 'export ONNX'}
 UNSEEN = r'(?s)<(annotation|script|style)\b[^>]*>(.*?)</\1>'
 QUESTION = r'(?s)<section id="([^"]+)" class="level3">\s*<h3[^>]*>(.*?)</h3>(.*?)</section>'
 
