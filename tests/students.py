@@ -512,7 +512,7 @@ WRONG = [ # checker, what is checked, flags, words of the report
     (check_evaluate, evaluation(mean=lambda scores: max(s.mean() for s in scores)), {},
      'Dice of the best batch'),
     (check_evaluate, searched, {}, 'chosen on the pictures that are scored'),
-    (check_evaluate, freezes, {}, 'they stay frozen'),
+    (check_evaluate, freezes, {}, 'they are frozen'),
     (check_dataset, FifthRepeats, {}, 'an index is changed before it is used'),
     (check_unet, ClampEnd, {}, 'clamped to 0 to 1'),
     (check_dice_loss, clamped_loss, {}, 'clamped to 0 to 1'),

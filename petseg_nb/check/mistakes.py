@@ -380,8 +380,10 @@ def evaluation_mistakes(
            counted('dice', (p > p.mean((1, 2, 3), keepdim=True)).float(), m))
     for t in range(5, 100, 5):
         other = (p > t / 100).float()
-        if t != 50 and 0 < other.mean() < 1: # else another mistake explains it
-            yield f'the threshold is {t / 100:g}, not 0.5', counted('dice', other, m)
+        if t == 50: continue
+        mixed = 0 < other.mean() < 1 # else another mistake explains it; no score is -1
+        yield (f'the threshold is {t / 100:g}, not 0.5',
+               counted('dice', other, m) if mixed else -torch.ones(()))
     for s in (10., 100., 1e3, 1e4):
         yield (f'the epsilon is huge: as if {s:.0f} pixels of overlap were added',
                counted('dice', pred, m, smooth=s))
@@ -391,7 +393,7 @@ def evaluation_mistakes(
 
 # %% ../../nbs/workshop/check/mistakes.ipynb #035715dc
 def columns_of(
-    tables, # for each case, pairs of a name and a number, in one order
+    tables, # for each case, pairs of a name and a number: the same names in one order
 ) -> list: # of (name, `(cases,)` tensor)
     "The tables of several cases as one"
-    return [(row[0][0], torch.stack([v for _, v in row])) for row in zip(*tables)]
+    return [(row[0][0], torch.stack([v for _, v in row])) for row in zip(*tables, strict=True)]
