@@ -75,7 +75,7 @@ def test_the_command_on_a_module(tmp_path, source, name, status, words):
 def test_only_the_report_is_printed(tmp_path):
     (tmp_path/'submission.py').write_text(RIGHT_MODULE)
     out, err = run(COMMANDS/'petseg_check', 'submission.py:MyUNet', timeout=120)
-    assert 'all 14 probes passed' in out and 'noise' not in out and not err, out + err
+    assert re.search(r'all \d+ probes passed', out) and 'noise' not in out and not err, out + err
 
 
 def test_a_submission_runs_once_and_in_a_process_of_its_own(tmp_path):
