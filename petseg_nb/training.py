@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['OPTIMIZERS', 'SCHEDULES', 'LINE', 'overfit', 'plot_history', 'Run', 'add_gradients', 'update_average', 'train_step',
-           'validate', 'Callback', 'end_epoch', 'is_over', 'fit', 'find_learning_rate', 'plain_run',
+           'validate', 'Callback', 'end_epoch', 'is_over', 'fit', 'plain_run', 'find_learning_rate',
            'plot_learning_rates', 'plot_predictions']
 
 # %% ../nbs/course/07_training.ipynb #1e877639
@@ -258,6 +258,17 @@ def fit(
         if run.best: run.model.load_state_dict(run.best)
     return run.history
 
+# %% ../nbs/course/07_training.ipynb #5a6f98bd
+def plain_run(
+    model:torch.nn.Module, # `(B, 3, H, W)` uint8 to logits `(B, 1, H, W)`, on its device
+    learning_rate:float, # of AdamW, the same in each step
+    loss_fn, # `loss_fn(logits, masks)`, a scalar; None: BCE + Dice
+) -> Run:
+    "A run without a schedule, in float32, for a few steps"
+    config = TrainConfig(learning_rate=learning_rate, schedule='constant', precision='fp32',
+                         memory_format='channels_last', device=next(model.parameters()).device.type)
+    return Run(model.train(), config, steps=1, loss_fn=loss_fn)
+
 # %% ../nbs/course/07_training.ipynb #bd71d007
 def find_learning_rate(
     model:torch.nn.Module, # stays as it is
@@ -277,17 +288,6 @@ def find_learning_rate(
                 if len(losses) == steps: break
         tried.append((rate, fmean(losses[-10:])))
     return tried
-
-# %% ../nbs/course/07_training.ipynb #5a6f98bd
-def plain_run(
-    model:torch.nn.Module, # `(B, 3, H, W)` uint8 to logits `(B, 1, H, W)`, on its device
-    learning_rate:float, # of AdamW, the same in each step
-    loss_fn, # `loss_fn(logits, masks)`, a scalar; None: BCE + Dice
-) -> Run:
-    "A run without a schedule, in float32, for a few steps"
-    config = TrainConfig(learning_rate=learning_rate, schedule='constant', precision='fp32',
-                         memory_format='channels_last', device=next(model.parameters()).device.type)
-    return Run(model.train(), config, steps=1, loss_fn=loss_fn)
 
 # %% ../nbs/course/07_training.ipynb #9b4bdcc7
 def plot_learning_rates(
